@@ -290,7 +290,9 @@ def write(value: Any, file: str | Path) -> None:
         os.replace(aside, file)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise StorageError(f"{file} cannot be written: {error.strerror or error}", hint="is there space, and may you write there?") from error
+        raise StorageError(
+            f"{file} cannot be written: {error.strerror or error}", hint="is there space, and may you write there?"
+        ) from error
 
 
 def encode(value: Any) -> bytes:
@@ -309,4 +311,6 @@ def read(kind: type[T], file: str | Path) -> T:
     except OSError as error:
         raise StorageError(f"{file} cannot be read: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise StorageError(f"{file} is not a {kind.__name__}: {error}", hint="it was written by another version, or cut short") from error
+        raise StorageError(
+            f"{file} is not a {kind.__name__}: {error}", hint="it was written by another version, or cut short"
+        ) from error

@@ -110,7 +110,9 @@ def decode(declared: Declared, into: type[T], *, data: Any = None, at: Key = ())
         if unknown:
             known = _fields(into, path)
             where = (*at, *path, unknown[1])
-            raise declared.error(f"unknown key {unknown[1]!r}{_inside(path)}", where, hint=closest(unknown[1], known)) from error
+            raise declared.error(
+                f"unknown key {unknown[1]!r}{_inside(path)}", where, hint=closest(unknown[1], known)
+            ) from error
         missing = re.search(r"missing required field `([^`]+)`", message)
         if missing:
             raise declared.error(
@@ -124,10 +126,16 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool")]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool")
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def _walk(node: yaml.Node, path: Key, lines: dict[Key, int], file: str, offset: int) -> None:
@@ -137,7 +145,10 @@ def _walk(node: yaml.Node, path: Key, lines: dict[Key, int], file: str, offset: 
             here = (*path, str(key.value))
             if here in lines:
                 raise DeclarationError(
-                    f"the key {key.value!r} stands twice", file=file, line=key.start_mark.line + 1 + offset, hint="keep one of them"
+                    f"the key {key.value!r} stands twice",
+                    file=file,
+                    line=key.start_mark.line + 1 + offset,
+                    hint="keep one of them",
                 )
             lines[here] = key.start_mark.line + 1 + offset
             _walk(value, here, lines, file, offset)

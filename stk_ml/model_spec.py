@@ -245,7 +245,12 @@ def find(model: str, pipelines: Path) -> Path:
         raise UnknownNameError("model file", model, hint="give a path to a YAML file, or the name of a model")
     file = pipelines / "models" / f"{model}.yml"
     if not file.is_file():
-        raise UnknownNameError("model", model, names(pipelines), hint="" if names(pipelines) else f"there are none in {file.parent}; stk-ml init lays out an example")
+        raise UnknownNameError(
+            "model",
+            model,
+            names(pipelines),
+            hint="" if names(pipelines) else f"there are none in {file.parent}; stk-ml init lays out an example",
+        )
     return file
 
 
@@ -258,13 +263,23 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
     """What a type cannot say. Raises DeclarationError at the line of the first mistake; returns ``spec``."""
     data, split, gate = spec.data, spec.split, spec.gate
     if not _NAME.fullmatch(spec.name):
-        raise declared.error(f"name {spec.name!r} is not lower case words with hyphens", ("name",), hint="for example flight-delay")
+        raise declared.error(
+            f"name {spec.name!r} is not lower case words with hyphens", ("name",), hint="for example flight-delay"
+        )
     if bool(data.spine) == bool(data.table):
-        raise declared.error("data needs either spine or table", ("data",), hint="spine: a view of pipelines/features; table: a lake table or a file")
+        raise declared.error(
+            "data needs either spine or table",
+            ("data",),
+            hint="spine: a view of pipelines/features; table: a lake table or a file",
+        )
     if data.features and not data.spine:
-        raise declared.error("data.features needs a spine", ("data", "features"), hint="a flat table brings its own columns")
+        raise declared.error(
+            "data.features needs a spine", ("data", "features"), hint="a flat table brings its own columns"
+        )
     if data.spine and not (data.as_of and data.entity):
-        raise declared.error("a spine needs entity and as_of", ("data",), hint="as_of is the column with the time of the prediction")
+        raise declared.error(
+            "a spine needs entity and as_of", ("data",), hint="as_of is the column with the time of the prediction"
+        )
     for name in (data.target, *data.entity, data.as_of, data.label_time):
         if name and name in data.exclude:
             raise declared.error(f"{name!r} is excluded and used", ("data", "exclude"))
@@ -276,7 +291,10 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
         raise declared.error(f"the target {data.target!r} is also an entity column", ("data", "entity"))
     for index, use in enumerate(data.features):
         if data.target in use.columns and not use.prefix:
-            raise declared.error(f"the target {data.target!r} is among the features of view {use.view!r}", ("data", "features", index, "columns"))
+            raise declared.error(
+                f"the target {data.target!r} is among the features of view {use.view!r}",
+                ("data", "features", index, "columns"),
+            )
         _duration(declared, use.lookback, ("data", "features", index, "lookback"))
     _duration(declared, data.label_delay, ("data", "label_delay"))
     _duration(declared, gate.window, ("gate", "window"))
@@ -285,9 +303,15 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
     _check_split(spec, declared)
     known = METRICS[spec.problem]
     if spec.primary not in known:
-        raise declared.error(f"gate.metric {spec.primary!r} is no metric of a {spec.problem} model", ("gate", "metric"), hint=closest(spec.primary, known))
+        raise declared.error(
+            f"gate.metric {spec.primary!r} is no metric of a {spec.problem} model",
+            ("gate", "metric"),
+            hint=closest(spec.primary, known),
+        )
     if gate.margin < 0:
-        raise declared.error("gate.margin may not be negative", ("gate", "margin"), hint="0 promotes only what is better")
+        raise declared.error(
+            "gate.margin may not be negative", ("gate", "margin"), hint="0 promotes only what is better"
+        )
     for at, level in ((("gate", "level"), gate.level), (("evaluation", "level"), spec.evaluation.level)):
         if not 0.5 <= level < 1:
             raise declared.error(f"{'.'.join(at)} must be at least 0.5 and less than 1", at, hint="0.95 is usual")
@@ -301,7 +325,9 @@ def _check_split(spec: ModelSpec, declared: declarations.Declared) -> None:
     dates = [(name, getattr(split, name)) for name in ("start", "validation_from", "test_from", "until")]
     given = [(name, instant(text, declared, ("split", name))) for name, text in dates if text]
     if given and not spec.timed:
-        raise declared.error("split has dates, but data.as_of names no time column", ("split", given[0][0]), hint="name it in data.as_of")
+        raise declared.error(
+            "split has dates, but data.as_of names no time column", ("split", given[0][0]), hint="name it in data.as_of"
+        )
     if bool(split.validation_from) != bool(split.test_from):
         raise declared.error("split needs both validation_from and test_from, or neither", ("split",))
     for (first, earlier), (second, later) in zip(given, given[1:], strict=False):

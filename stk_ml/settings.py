@@ -133,15 +133,30 @@ def _read_toml(root: Path, profile: str | None) -> tuple[dict[str, Any], str]:
     table = profiles[chosen]
     unknown = sorted(set(table) - set(DEFAULTS) - {"lake_options"})
     if unknown:
-        line = next((n for n, text in enumerate(file.read_text("utf-8").splitlines(), 1) if text.strip().startswith(unknown[0])), None)
+        line = next(
+            (
+                n
+                for n, text in enumerate(file.read_text("utf-8").splitlines(), 1)
+                if text.strip().startswith(unknown[0])
+            ),
+            None,
+        )
         raise DeclarationError(
-            f"unknown setting {unknown[0]!r} in profile {chosen!r}", file=file, line=line, hint=closest(unknown[0], DEFAULTS)
+            f"unknown setting {unknown[0]!r} in profile {chosen!r}",
+            file=file,
+            line=line,
+            hint=closest(unknown[0], DEFAULTS),
         )
     return table, chosen
 
 
 def _one(
-    name: str, default: str, flags: Mapping[str, str | None], environ: Mapping[str, str], table: Mapping[str, Any], profile: str
+    name: str,
+    default: str,
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    table: Mapping[str, Any],
+    profile: str,
 ) -> tuple[str, str]:
     flag = flags.get(name)
     if flag is not None:
@@ -149,7 +164,9 @@ def _one(
     for variable in (f"STK_ML_{name.upper()}", ALIASES.get(name, "")):
         if variable and variable in environ:
             if not environ[variable].strip():
-                raise SettingError(f"{variable} is set to nothing", hint=f"unset {variable}, or give it a value: {DEFAULTS[name][1]}")
+                raise SettingError(
+                    f"{variable} is set to nothing", hint=f"unset {variable}, or give it a value: {DEFAULTS[name][1]}"
+                )
             return environ[variable], variable
     if name in table:
         return str(table[name]), f"stk.toml [profile.{profile}]"
