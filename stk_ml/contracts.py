@@ -287,7 +287,7 @@ def write(value: Any, file: str | Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(encode(value))
-        os.replace(aside, file)
+        aside.replace(file)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise StorageError(

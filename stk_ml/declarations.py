@@ -23,7 +23,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Declared:
-    """Plain data of one YAML document and where each part of it stands.
+    r"""Plain data of one YAML document and where each part of it stands.
 
     Attributes:
         data: the document as dicts, lists and scalars.
@@ -31,7 +31,7 @@ class Declared:
         file: where it was read from, as shown in errors.
 
     Example:
-        >>> declared = parse("name: a\\ngate:\\n  margin: 0.1\\n", file="m.yml")
+        >>> declared = parse("name: a\ngate:\n  margin: 0.1\n", file="m.yml")
         >>> declared.line(("gate", "margin")), declared.data["gate"]
         (3, {'margin': 0.1})
     """
@@ -160,7 +160,8 @@ def _walk(node: yaml.Node, path: Key, lines: dict[Key, int], file: str, offset: 
 def _located(text: str) -> tuple[str, Key]:
     """Splits msgspec's ``message - at `$.a[0].b``` into the message and its path."""
     found = re.match(r"^(.*?)(?: - at `(?:key` in `)?\$(.*)`)?$", text, re.S)
-    assert found
+    if found is None:
+        return text, ()
     parts = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", found[2] or "")
     return found[1], tuple(name or (int(index) if index.isdigit() else index) for name, index in parts)
 

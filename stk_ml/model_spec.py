@@ -21,6 +21,7 @@ Every stage reads the same :class:`ModelSpec`. A file holds, for example::
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -129,7 +130,7 @@ class LearnerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is measured: metrics per month always; per value of each ``slices`` column with ``min_rows`` rows or more."""
+    """What is measured: metrics per month always, and per value of each ``slices`` column with ``min_rows`` rows."""
 
     slices: tuple[str, ...] = ()
     min_rows: int = 200
@@ -330,7 +331,7 @@ def _check_split(spec: ModelSpec, declared: declarations.Declared) -> None:
         )
     if bool(split.validation_from) != bool(split.test_from):
         raise declared.error("split needs both validation_from and test_from, or neither", ("split",))
-    for (first, earlier), (second, later) in zip(given, given[1:], strict=False):
+    for (first, earlier), (second, later) in itertools.pairwise(given):
         if earlier >= later:
             raise declared.error(f"split.{second} must be after split.{first}", ("split", second))
 

@@ -35,6 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 0, 1 for a failure, 2 for the user's mistake."""
     words = list(sys.argv[1:] if argv is None else argv)
     flags, words = _leading_flags(words)
+    try:
+        code = _dispatch(words, flags)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return code
+
+
+def _dispatch(words: list[str], flags: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2
@@ -96,8 +106,7 @@ def _run(name: str, words: list[str]) -> int:
         out.say("interrupted; run the same again to go on")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        raise
     except OSError as error:
         if "--debug" in words:
             raise

@@ -1,0 +1,47 @@
+# Only Python 3.11+ and make are needed; `make` alone lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCK := requirements/all.lock
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint bench lock tools clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## virtual environment from the lock file
+
+$(READY): $(LOCK) requirements/uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+train: setup ## load a year of real flights and train flight-delay on it
+	$(BIN)/stk-ml example flights
+	$(BIN)/stk-ml train flight-delay
+
+tools: setup ## what some tests need beside Python (a Blob storage emulator, from npm); without npm nothing
+	@if command -v npm >/dev/null; then sh tests/lake/install_azurite.sh $(BIN)/python; else echo "no npm: tests on Azurite will be skipped"; fi
+
+test: setup tools ## the whole test suite
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: setup ## ruff, mypy --strict, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup ## all benchmarks, one JSON object per line
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+lock: setup ## resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o $(LOCK)
+
+clean: ## remove the environment, the lake, the store and the caches
+	rm -rf $(VENV) .stk .mypy_cache .ruff_cache .hypothesis dist .tools
