@@ -1,0 +1,1 @@
+"""Metrics, block-bootstrap intervals and calibration: pure functions of arrays, for gate, rollout and monitors."""
