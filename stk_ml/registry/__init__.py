@@ -1,0 +1,1 @@
+"""Registered models: MLflow on SQLite on a laptop, Azure ML in the cloud."""
