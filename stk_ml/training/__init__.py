@@ -1,0 +1,1 @@
+"""From a training set on disk to a sealed, evaluated model artifact."""

@@ -1,0 +1,144 @@
+"""Any scikit-learn estimator, by import path or from a function, behind a pipeline that takes the encoded matrix."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stk_ml.artifact import estimator_file
+from stk_ml.artifact.schema import FeatureSchema, to_matrix
+from stk_ml.artifact.scorer import EstimatorScorer
+from stk_ml.contracts import Problem
+from stk_ml.errors import UsageError, closest
+from stk_ml.model_spec import LearnerSpec
+from stk_ml.training.learners.protocol import Learned, LearningData
+
+#: A category column becomes at most so many 0/1 columns; rarer values share the last.
+MOST_CATEGORIES = 32
+
+
+class EstimatorLearner:
+    """See :class:`stk_ml.training.learners.protocol.Learner`.
+
+    Args:
+        code_dir: folder of the user's modules, for ``module:function``.
+    """
+
+    def __init__(self, code_dir: Path | None = None) -> None:
+        self.code_dir = code_dir
+
+    def learn(self, spec: LearnerSpec, data: LearningData, progress: Callable[[float], None]) -> Learned:
+        """Fits on the training rows; the validation rows calibrate only, so there is no refit."""
+        estimator = build(spec, data.problem, self.code_dir)
+        pipeline = _pipeline(data.schema, estimator)
+        try:
+            pipeline.fit(to_matrix(data.train), data.train_target)
+        except Exception as error:  # an estimator raises what it likes about its parameters and its data
+            raise UsageError(f"{spec.estimator} cannot be fitted: {error}") from error
+        progress(0.9)
+        if "n_jobs" in estimator.get_params():
+            estimator.set_params(n_jobs=None)  # how many threads trained it is no part of the model
+        scorer = EstimatorScorer(pipeline, data.problem == "binary")
+        estimator_file.dumps(pipeline)
+        return Learned(
+            scorer=scorer,
+            kind="estimator",
+            validation_scores=scorer.raw(data.validation),
+            objective=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
+            parameters={name: repr(value) for name, value in sorted(estimator.get_params(deep=False).items())},
+        )
+
+
+def build(spec: LearnerSpec, problem: Problem, code_dir: Path | None) -> Any:
+    """An unfitted estimator with the parameters, seed and threads of the model's file.
+
+    Raises:
+        UsageError: it does not import, is no estimator, does not fit the problem, or refuses a parameter.
+    """
+    made = _import(spec.estimator, code_dir)
+    try:
+        estimator = made(**spec.params)
+    except TypeError as error:
+        known = [name for name in inspect.signature(made).parameters if name not in ("args", "kwargs")]
+        raise UsageError(
+            f"learner.params {spec.params} do not fit {spec.estimator}: {error}",
+            hint=closest(next((name for name in spec.params if name not in known), ""), known),
+        ) from error
+    _check(estimator, spec.estimator, problem)
+    settings = {"random_state": spec.seed, "n_jobs": spec.threads or -1}
+    known = estimator.get_params()
+    return estimator.set_params(**{name: value for name, value in settings.items() if known.get(name, 0) is None})
+
+
+def _check(estimator: Any, name: str, problem: Problem) -> None:
+    from sklearn.base import is_classifier, is_regressor
+
+    if inspect.isclass(estimator) or not all(hasattr(estimator, method) for method in ("fit", "predict", "get_params")):
+        raise UsageError(
+            f"learner.estimator {name!r} is no estimator: it gives {type(estimator).__name__} without fit and predict",
+            hint="name a class such as sklearn.linear_model.LogisticRegression, or a function that returns one",
+        )
+    if not (is_classifier(estimator) if problem == "binary" else is_regressor(estimator)):
+        wanted = "classifier" if problem == "binary" else "regressor"
+        raise UsageError(f"learner.estimator {name!r} is no {wanted}, which a {problem} model needs")
+
+
+def _import(path: str, code_dir: Path | None) -> Callable[..., Any]:
+    """What an import path names: ``package.module.Class`` or ``module:function``."""
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not (module and name):
+        raise UsageError(
+            f"learner.estimator {path!r} is unknown",
+            hint="lightgbm, auto, an import path such as sklearn.linear_model.LogisticRegression, or module:function",
+        )
+    try:
+        with _importable(code_dir if ":" in path else None):
+            found = getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        names = [known for known in dir(sys.modules.get(module)) if not known.startswith("_")]
+        raise UsageError(f"learner.estimator {path!r}: {module} has no {name!r}", hint=closest(name, names)) from error
+    except Exception as error:  # whatever the user's module raises while it is imported
+        where = f" (looked in {code_dir} too)" if ":" in path and code_dir else ""
+        raise UsageError(f"learner.estimator {path!r} does not import: {error}{where}") from error
+    if not callable(found):
+        raise UsageError(f"learner.estimator {path!r} is no class or function, but {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Puts a folder on the module search path, for as long as it takes."""
+    if folder is None:
+        yield
+        return
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _pipeline(schema: FeatureSchema, estimator: Any) -> Any:
+    """One-hot codes for categories, the median and a flag for missing numbers, unit variance; then the estimator."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    category = schema.categorical
+    number = [place for place in range(len(schema.fields)) if place not in category]
+    codes = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", sparse_output=False, max_categories=MOST_CATEGORIES, dtype=np.float64
+    )
+    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    numbers = Pipeline([("impute", impute), ("scale", StandardScaler())])
+    columns = ColumnTransformer([("category", codes, category), ("number", numbers, number)])
+    return Pipeline([("columns", columns), ("estimator", estimator)])
