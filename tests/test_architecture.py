@@ -22,7 +22,19 @@ HOMES = {
     "joblib": lambda file: False,
 }
 #: What takes so long to import that no help text may wait for it.
-HEAVY = ("pandas", "numpy", "mlflow", "azure", "lightgbm", "sklearn", "duckdb", "pyarrow", "deltalake", "sqlglot", "rich")
+HEAVY = (
+    "pandas",
+    "numpy",
+    "mlflow",
+    "azure",
+    "lightgbm",
+    "sklearn",
+    "duckdb",
+    "pyarrow",
+    "deltalake",
+    "sqlglot",
+    "rich",
+)
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -34,7 +46,12 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def test_imports_run_one_way() -> None:
-    command = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())",
+        "--no-cache",
+    ]
     result = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -61,7 +78,11 @@ def test_every_key_in_yaml_dumped_models_is_documented() -> None:
     from stk_ml import model_spec
 
     for part in vars(model_spec).values():
-        if isinstance(part, type) and issubclass(part, model_spec.msgspec.Struct) and part is not model_spec.msgspec.Struct:
+        if (
+            isinstance(part, type)
+            and issubclass(part, model_spec.msgspec.Struct)
+            and part is not model_spec.msgspec.Struct
+        ):
             missing = [field for field in part.__struct_fields__ if field not in (part.__doc__ or "")]
             assert not missing, f"{part.__name__} does not tell what {missing} are"
 

@@ -1,0 +1,182 @@
+"""``stk-ml train --table``: no file at all, and what a user does next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Run, answer
+
+from stk_ml import Workspace, load_model, train
+from stk_ml.errors import ColumnContractError, DataError, IntegrityError, UnknownNameError
+
+TABLE = ("train", "--table", "shop.csv", "--target", "late", "--time", "day")
+
+
+def test_a_csv_becomes_a_registered_champion_and_is_not_trained_twice(shop: Path, stk: Run) -> None:
+    first = answer(stk(*TABLE, "--json"))
+    assert (first["model"], first["version"], first["aliases"]) == ("shop-late", 1, ["champion"])
+    assert first["verdict"]["outcome"] == "first"
+    test = next(m for m in first["metrics"] if (m["split"], m["group"]) == ("test", "all"))
+    auc = test["values"]["auc"]
+    assert 0.7 < auc["low"] < auc["value"] < auc["high"] < 0.95
+    assert any(m["group"].startswith("month=2024-") for m in first["metrics"])
+    assert "<html" in Path(first["card"]).read_text()
+
+    again = answer(stk("train", "shop-late", "--json"))
+    assert (again["version"], again["digest"]) == (1, first["digest"])
+    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} <= {"snapshot", "champion", "register"}
+    assert again["verdict"]["outcome"] == "same"
+    third = answer(stk("train", "shop-late", "--json"))
+    assert {name for name, step in third["steps"].items() if step["status"] == "ran"} == {"snapshot", "champion"}
+
+    assert "cached" in stk("why", "fit").stdout
+    assert [v["version"] for v in answer(stk("models", "list", "--json"))] == [1]
+    assert "test.auc" in stk("models", "show", "shop-late").stdout
+    assert "shop-late:1" in stk("models", "show", "shop-late@champion").stdout
+
+
+def test_people_get_a_table_a_verdict_and_where_to_look(shop: Path, stk: Run) -> None:
+    shown = stk(*TABLE).stdout
+    for expected in ("auc", "2024-", "promoted (first)", "shop-late:1", "card.html", "mlflow ui --backend-store-uri sqlite:///"):
+        assert expected in shown
+    assert "random" not in shown
+
+
+def test_without_a_time_the_output_says_why_that_flatters(shop: Path, stk: Run) -> None:
+    shown = stk("train", "--table", "shop.csv", "--target", "late").stdout
+    assert "the split is random" in shown
+    assert "flatter" in shown
+
+
+def test_regression_on_a_parquet_file(shop: Path, stk: Run) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(shop / "shop.csv").drop(["late"]), shop / "shop.parquet")
+    result = answer(stk("train", "--table", "shop.parquet", "--target", "hours", "--time", "day", "--json"))
+    test = next(m for m in result["metrics"] if (m["split"], m["group"]) == ("test", "all"))
+    assert test["values"]["mae"]["value"] < 1.5
+
+
+def test_a_lake_table_trains_and_new_rows_are_noticed(shop: Path, stk: Run) -> None:
+    import pyarrow.csv
+
+    rows = pyarrow.csv.read_csv(shop / "shop.csv")
+    table = Workspace(shop).lake.table("curated.shop")
+    table.overwrite(rows.slice(0, 2500))
+    first = answer(stk("train", "--table", "curated.shop", "--target", "late", "--time", "day", "--json"))
+    table.append(rows.slice(2500))
+    second = answer(stk("train", "shop-late", "--json"))
+    assert second["version"] == 2
+    assert second["digest"] != first["digest"]
+    assert second["verdict"]["outcome"] in ("better", "worse", "cannot_tell")
+    assert "snapshot" in stk("why", "pull").stdout or "input" in stk("why", "pull").stdout
+
+
+def test_python_users_can_do_it_too(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop)
+    training = train(table="shop.csv", target="late", time="day")
+    assert training.registration.version.version == 1
+    model = load_model("shop-late@champion")
+    rows = [{"distance": 850.0, "carrier": "west", "weight": None, "hours": 20.0}, {"distance": 5.0, "carrier": "north", "weight": 2.0, "hours": 6.0}]
+    far, near = model.predict(rows)
+    assert 0 <= near < far <= 1
+
+    unseen = [{"distance": 5.0, "carrier": "pigeon", "weight": 2.0, "hours": 6.0}]
+    assert 0 <= model.predict(unseen)[0] <= 1
+    with pytest.raises(ColumnContractError, match="carrier.*pigeon"):
+        model.predict(unseen, unseen="error")
+    with pytest.raises(UnknownNameError, match="shop-lat"):
+        load_model("shop-lat")
+
+
+def test_one_changed_byte_in_the_store_and_the_model_is_refused(shop: Path, stk: Run) -> None:
+    stk(*TABLE)
+    folder = Workspace(shop).registry.download("shop-late")
+    booster = next(folder.glob("booster.txt"))
+    content = bytearray(booster.read_bytes())
+    content[len(content) // 2] ^= 1
+    booster.chmod(0o644)
+    booster.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"booster\.txt"):
+        Workspace(shop).load_model("shop-late")
+
+
+def test_two_trainings_at_once_on_one_store_and_lake(shop: Path, stk: Run) -> None:
+    command = [sys.executable, "-m", "stk_ml", "train", "--table", "shop.csv", "--time", "day", "--json", "--target"]
+    both = [subprocess.Popen([*command, target], cwd=shop, stdout=-1, stderr=-1, text=True) for target in ("late", "hours")]
+    results = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    assert {v["name"] for v in answer(stk("models", "list", "--json"))} == {"shop-late", "shop-hours"}
+
+
+def test_two_trainings_of_one_model_at_once_make_one_version(shop: Path, stk: Run) -> None:
+    command = [sys.executable, "-m", "stk_ml", *TABLE, "--json"]
+    both = [subprocess.Popen(command, cwd=shop, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    results = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    assert [v["version"] for v in answer(stk("models", "list", "--json"))] == [1]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_killed_training_leaves_nothing_half_done_and_goes_on(shop: Path, stk: Run, stop: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "stk_ml", *TABLE], cwd=shop, stdout=-1, stderr=-1, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list((shop / ".stk").rglob("dataset.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, stop)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    result = answer(stk(*TABLE, "--json"))
+    assert (result["version"], result["verdict"]["outcome"]) == (1, "first")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("day,x,late\n2024-01-01,1,1\n2024-01-02,2,1\n", "only the value '1'"),
+        ("day,x,late\n2024-01-01,1,\n2024-01-02,2,\n", "no values"),
+        ("day,x,late\n2024-01-01,1,red\n2024-01-02,2,blue\n2024-01-02,2,green\n", "3 values of type VARCHAR"),
+    ],
+    ids=["one class", "all null", "three classes"],
+)
+def test_a_target_that_cannot_be_learned(rows: str, message: str, project: Path, stk: Run) -> None:
+    (project / "bad.csv").write_text(rows)
+    assert message in stk("train", "--table", "bad.csv", "--target", "late", "--time", "day", code=1).stderr
+
+
+def test_missing_column_and_missing_file_name_the_closest(shop: Path, stk: Run) -> None:
+    error = stk("train", "--table", "shop.csv", "--target", "lat", code=2).stderr
+    assert "unknown column of shop.csv 'lat'" in error
+    assert "did you mean 'late'?" in error
+    assert "did you mean 'shop.csv'?" in stk("train", "--table", "shp.csv", "--target", "late", code=2).stderr
+    assert "curated.nothing" in stk("train", "--table", "curated.nothing", "--target", "late", code=2).stderr
+
+
+def test_a_failing_step_shows_its_own_error_on_one_line(shop: Path, stk: Run) -> None:
+    text = (shop / "shop.csv").read_text().replace(",north,", ",north,").splitlines()
+    (shop / "shop.csv").write_text("\n".join([*text, *text[1:200]]) + "\n")
+    folder = shop / "pipelines" / "models"
+    folder.mkdir(parents=True)
+    (folder / "orders.yml").write_text(
+        "name: orders\nproblem: binary\ndata:\n  table: shop.csv\n  entity: [distance]\n  as_of: day\n  target: late\n"
+    )
+    error = stk("train", "orders", code=1).stderr
+    assert "duplicate" in error
+    assert "distance" in error
+    assert "Traceback" not in error
+    with pytest.raises(DataError):
+        raise DataError(error)
+
+
+def test_a_model_file_with_a_mistake_is_told_with_its_line(shop: Path, stk: Run) -> None:
+    (shop / "m.yml").write_text("name: m\nproblem: binary\ndata:\n  table: shop.csv\n  tarjet: late\n")
+    error = stk("train", "m.yml", code=2).stderr
+    assert "m.yml:5: unknown key 'tarjet' in data" in error
+    assert "did you mean 'target'?" in error
