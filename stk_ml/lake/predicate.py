@@ -7,14 +7,13 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from stk_ml.errors import DataError, UnknownNameError, UsageError
-
-Partitions = Mapping[str, pa.Scalar]
+from stk_ml.errors import UnknownNameError, UsageError
 
 
-def partitions(only: Mapping[str, Any], schema: pa.Schema, partitioned: Sequence[str], table: str) -> Partitions:
+def partitions(
+    only: Mapping[str, Any], schema: pa.Schema, partitioned: Sequence[str], table: str
+) -> Mapping[str, pa.Scalar]:
     """The values of ``only`` in the types of the table's partition columns.
 
     Raises:
@@ -36,7 +35,7 @@ def partitions(only: Mapping[str, Any], schema: pa.Schema, partitioned: Sequence
     return scalars
 
 
-def sql(only: Partitions) -> str:
+def sql(only: Mapping[str, pa.Scalar]) -> str:
     """The condition that holds for the rows of those partitions.
 
     Example:
@@ -57,19 +56,6 @@ def same_key(key: Sequence[str]) -> str:
 def column(name: str) -> str:
     """A quoted column name."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def check_inside(batch: pa.RecordBatch, only: Partitions, table: str) -> None:
-    """Raises DataError when rows of the batch are outside the partitions that are overwritten."""
-    for name, scalar in only.items():
-        values = batch.column(name)
-        inside = pc.fill_null(pc.equal(values, scalar), False) if scalar.is_valid else values.is_null()
-        outside = len(values) - pc.sum(inside).as_py() if len(values) else 0
-        if outside:
-            raise DataError(
-                f"{table}: {outside} of {len(values)} rows are not of the partition {name} = {scalar.as_py()!r}",
-                hint="overwrite each partition with its own rows",
-            )
 
 
 def _literal(value: Any) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,25 +14,22 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError as NoDeltaTable
 
 from stk_ml.contracts import TableVersion
-from stk_ml.errors import (
-    ColumnContractError,
-    DataError,
-    TableNotFoundError,
-    UnknownNameError,
-    UsageError,
-    WriteConflictError,
-    closest,
-)
-from stk_ml.lake import predicate
+from stk_ml.errors import StkMlError, TableNotFoundError, UnknownNameError, UsageError, closest
+from stk_ml.lake import checks, commits, predicate
 from stk_ml.lake.columns import Check, Incoming, fitted, stored
 from stk_ml.lake.storage import Location
 
-#: How often a write is tried when other writers keep committing first.
-ATTEMPTS = 20
 #: Versions stay readable for lineage: the log is not cleaned before ten years, and files are never vacuumed.
 CONFIGURATION = {"delta.logRetentionDuration": "interval 3650 days"}
-#: Where Spark and the Delta protocol keep what a writer notes in a commit.
-_METADATA = "userMetadata"
+
+
+class _Target(NamedTuple):
+    """What data becomes on its way into a table: columns, partition columns, the partitions replaced, its checks."""
+
+    schema: pa.Schema
+    by: tuple[str, ...]
+    only: Mapping[str, pa.Scalar]
+    checks: list[Check]
 
 
 @dataclass(frozen=True)
@@ -96,13 +89,14 @@ class LakeTable:
         incoming = Incoming(data, self.name)
 
         def attempt(table: DeltaTable | None) -> int:
+            target = self._target(incoming, table)
+            reader = incoming.reader(target.schema, target.checks)
             if table is None:
-                return self._create(incoming)
-            schema = fitted(incoming.schema, _schema(table), self.name)
-            write_deltalake(table, incoming.reader(schema, self._checks(table)), mode="append")
+                return self._create(reader, target.by)
+            write_deltalake(table, reader, mode="append")
             return int(table.version())
 
-        return self._commit("append to", incoming, attempt)
+        return self._write("append to", incoming, attempt)
 
     def overwrite(
         self,
@@ -131,29 +125,24 @@ class LakeTable:
             UsageError: ``partition_by`` is not how the table is partitioned (with ``only``).
             WriteConflictError: as for :meth:`append`.
         """
-        incoming = Incoming(data, self.name)
-        commit = _alone(metadata)
+        if only is not None and not only:
+            raise UsageError(f"{self.name}: only names no partition", hint="leave it out to overwrite the whole table")
+        incoming, by, commit = Incoming(data, self.name), tuple(partition_by), commits.alone(metadata)
 
         def attempt(table: DeltaTable | None) -> int:
+            target = self._target(incoming, table, by, only, whole=only is None)
+            reader = incoming.reader(target.schema, target.checks)
             if table is None:
-                return self._create(incoming, tuple(partition_by) or tuple(only or ()), only, commit)
-            if only:
-                self._overwrite_partitions(table, incoming, tuple(partition_by), only, commit)
-            else:
-                columns = tuple(partition_by) or _partitioned(table)
-                schema = self._new_schema(incoming, columns)
-                reader = incoming.reader(schema, [partial(_no_empty_text, columns=columns, table=self.name)])
-                write_deltalake(
-                    table,
-                    reader,
-                    mode="overwrite",
-                    schema_mode="overwrite",
-                    partition_by=list(columns),
-                    commit_properties=commit,
-                )
+                return self._create(reader, target.by, commit)
+            how: dict[str, Any] = (
+                {"schema_mode": "overwrite", "partition_by": list(target.by)}
+                if only is None
+                else {"predicate": predicate.sql(target.only)}
+            )
+            write_deltalake(table, reader, mode="overwrite", commit_properties=commit, **how)
             return int(table.version())
 
-        return self._commit("overwrite", incoming, attempt)
+        return self._write("overwrite", incoming, attempt)
 
     def merge(self, data: pa.Table | pa.RecordBatchReader, *, key: Sequence[str]) -> int:
         """Updates the rows whose key is in the table, adds the others; creates the table when there is none.
@@ -170,29 +159,28 @@ class LakeTable:
             ColumnContractError, WriteConflictError: as for :meth:`append`.
         """
         incoming = Incoming(data, self.name)
-        missing = [name for name in key if name not in incoming.schema.names]
-        if missing or not key:
-            raise UnknownNameError(f"key column of {self.name}", ", ".join(missing), incoming.schema.names)
+        for name in key or [""]:
+            if name not in incoming.schema.names:
+                raise UnknownNameError(f"key column of {self.name}", name, incoming.schema.names)
 
         def attempt(table: DeltaTable | None) -> int:
-            new = table is None
-            schema = stored(incoming.schema, self.name) if new else fitted(incoming.schema, _schema(table), self.name)
-            rows = incoming.materialise(schema, () if new else self._checks(table))
-            _check_key(rows, key, self.name)
+            target = self._target(incoming, table)
+            rows = incoming.materialise(target.schema, target.checks)
+            checks.unique_key(rows, key, self.name)
             if table is None:
-                return self._create(incoming)
+                return self._create(rows, target.by)
             merger = table.merge(
                 rows,
                 predicate.same_key(key),
                 source_alias="source",
                 target_alias="target",
                 streamed_exec=False,  # so that the keys' range can leave files of the table unread
-                commit_properties=_alone(),
+                commit_properties=commits.alone(),
             )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
             return int(table.version())
 
-        return self._commit("merge into", incoming, attempt)
+        return self._write("merge into", incoming, attempt)
 
     def version(self) -> int:
         """The newest version."""
@@ -208,15 +196,9 @@ class LakeTable:
         with self.location.errors(f"read {commit} of {self.name}"):
             try:
                 with self.location.filesystem().open_input_stream(commit) as stream:
-                    actions = [json.loads(line) for line in stream.read().splitlines()]
+                    return commits.noted(stream.read())
             except FileNotFoundError:
                 return {}
-        noted = next((action["commitInfo"].get(_METADATA) for action in actions if "commitInfo" in action), None)
-        try:
-            found = json.loads(noted or "{}")
-        except ValueError:  # another tool's note
-            return {}
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
     def pinned(self, version: int | None = None) -> TableVersion:
         """A version with the digest of what it holds.
@@ -232,13 +214,13 @@ class LakeTable:
                 name=self.name,
                 uri=self.uri,
                 version=int(table.version()),
-                digest=_digest(table, files),
+                digest=commits.digest(table, files),
                 rows=-1 if rows is None or rows.null_count else pc.sum(rows, min_count=0).as_py(),
             )
 
     def schema(self, version: int | None = None) -> pa.Schema:
         """Its columns."""
-        return _schema(self._open(version))
+        return pa.schema(self._open(version).schema())
 
     def dataset(self, version: int | None = None) -> pyarrow.dataset.Dataset:
         """A version as a pyarrow dataset: DuckDB and pyarrow read only the columns and files that they need."""
@@ -259,158 +241,81 @@ class LakeTable:
         with self.location.errors(f"read {self.name}"):
             return dataset.to_table(columns=None if columns is None else list(columns))
 
-    def _open(self, version: int | None = None) -> DeltaTable:
+    def _newest(self) -> DeltaTable | None:
         with self.location.errors(f"open {self.name}"):
             try:
-                table = DeltaTable(self.uri, storage_options=self.location.delta_options)
-            except NoDeltaTable as error:
-                hint = closest(self.name, self.siblings())
-                raise TableNotFoundError(
-                    f"there is no table {self.name} in the lake ({self.uri})", hint=hint
-                ) from error
-            newest = int(table.version())
-            if version is None or version == newest:
-                return table
+                return DeltaTable(self.uri, storage_options=self.location.delta_options)
+            except NoDeltaTable:
+                return None
+
+    def _open(self, version: int | None = None) -> DeltaTable:
+        table = self._newest()
+        if table is None:
+            raise TableNotFoundError(
+                f"there is no table {self.name} in the lake ({self.uri})",
+                hint=f"{closest(self.name, self.siblings())}; a table comes to be when it is first written",
+            )
+        newest = int(table.version())
+        if version is not None and version != newest:
             if not 0 <= version < newest:
                 hint = f"{self.name} has the versions 0 to {newest}"
-                raise UnknownNameError(f"version of {self.name}", str(version), hint=hint)
-            table.load_as_version(version)
-            return table
+                raise UnknownNameError("version", str(version), hint=hint)
+            with self.location.errors(f"open version {version} of {self.name}"):
+                table.load_as_version(version)
+        return table
 
-    def _commit(self, action: str, incoming: Incoming, attempt: Callable[[DeltaTable | None], int]) -> int:
-        """Tries a write until no other writer has won; each time on the newest version."""
-        for count in range(1, ATTEMPTS + 1):
-            try:
-                with self.location.errors(f"{action} {self.name}"):
-                    return attempt(self._open() if self.exists() else None)
-            except WriteConflictError:
-                if not incoming.replayable or count == ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0, min(0.02 * 2**count, 1.0)))  # noqa: S311
-            except Exception:
-                if incoming.error is not None:
-                    raise incoming.error from None
-                raise
-        raise AssertionError("unreachable")
+    def _write(self, action: str, incoming: Incoming, attempt: Callable[[DeltaTable | None], int]) -> int:
+        """Runs a write on the newest version of the table, again when another writer won."""
 
-    def _create(
+        def once() -> int:
+            with self.location.errors(f"{action} {self.name}"):
+                return attempt(self._newest())
+
+        try:
+            return commits.retried(once, again=lambda: incoming.replayable)
+        except StkMlError:
+            if incoming.error is not None:  # delta-rs read the data, and hid what went wrong in it
+                raise incoming.error from None
+            raise
+
+    def _target(
         self,
         incoming: Incoming,
-        partition_by: Sequence[str] = (),
+        table: DeltaTable | None,
+        by: tuple[str, ...] = (),
         only: Mapping[str, Any] | None = None,
-        commit: CommitProperties | None = None,
-    ) -> int:
-        schema = self._new_schema(incoming, partition_by)
-        checks = self._partition_checks(schema, partition_by, only)
-        write_deltalake(
-            self.uri,
-            incoming.reader(schema, checks),
-            mode="error",
-            partition_by=list(partition_by) or None,
-            configuration=CONFIGURATION,
-            storage_options=self.location.delta_options,
-            commit_properties=commit or _alone(),
-        )
-        return 0
-
-    def _overwrite_partitions(
-        self,
-        table: DeltaTable,
-        incoming: Incoming,
-        partition_by: tuple[str, ...],
-        only: Mapping[str, Any],
-        commit: CommitProperties,
-    ) -> None:
-        columns = _partitioned(table)
-        if partition_by and partition_by != columns:
+        *,
+        whole: bool = False,
+    ) -> _Target:
+        """What the data becomes: like the table, or like itself when there is none or the whole is replaced."""
+        now = tuple(table.metadata().partition_columns) if table else ()
+        if table is None or whole:
+            schema, by = stored(incoming.schema, self.name), by or now or tuple(only or ())
+            checks.can_partition(schema, by, self.name)
+        elif by and by != now:
             raise UsageError(
-                f"{self.name} is partitioned by {', '.join(columns) or 'nothing'}, not by {', '.join(partition_by)}",
+                f"{self.name} is partitioned by {', '.join(now) or 'nothing'}, not by {', '.join(by)}",
                 hint="overwrite the whole table to change that",
             )
-        schema = fitted(incoming.schema, _schema(table), self.name)
-        condition = predicate.sql(predicate.partitions(only, schema, columns, self.name))
-        reader = incoming.reader(schema, self._partition_checks(schema, columns, only))
-        write_deltalake(table, reader, mode="overwrite", predicate=condition, commit_properties=commit)
+        else:
+            schema, by = fitted(incoming.schema, pa.schema(table.schema()), self.name), now
+        scalars = predicate.partitions(only or {}, schema, by, self.name)
+        tests: list[Check] = [
+            partial(checks.no_empty_text, columns=by, table=self.name),
+            partial(checks.inside, only=scalars, table=self.name),
+        ]
+        return _Target(schema, by, scalars, tests)
 
-    def _checks(self, table: DeltaTable) -> list[Check]:
-        return self._partition_checks(_schema(table), _partitioned(table), None)
-
-    def _partition_checks(
-        self, schema: pa.Schema, columns: Sequence[str], only: Mapping[str, Any] | None
-    ) -> list[Check]:
-        checks: list[Check] = [partial(_no_empty_text, columns=columns, table=self.name)]
-        if only:
-            inside = predicate.partitions(only, schema, columns, self.name)
-            checks.append(partial(predicate.check_inside, only=inside, table=self.name))
-        return checks
-
-    def _new_schema(self, incoming: Incoming, partition_by: Sequence[str]) -> pa.Schema:
-        schema = stored(incoming.schema, self.name)
-        missing = [name for name in partition_by if name not in schema.names]
-        if missing:
-            raise ColumnContractError(
-                f"{self.name}: no column {', '.join(missing)} to partition by",
-                hint=f"the data has: {', '.join(schema.names)}",
-            )
-        if len(set(partition_by)) == len(schema):
-            raise ColumnContractError(f"{self.name}: every column is a partition column; one must not be")
-        return schema
-
-
-def _schema(table: DeltaTable) -> pa.Schema:
-    return pa.schema(table.schema())
-
-
-def _partitioned(table: DeltaTable) -> tuple[str, ...]:
-    return tuple(table.metadata().partition_columns)
-
-
-def _alone(metadata: Mapping[str, str] | None = None) -> CommitProperties:
-    """Properties of a commit that fails when any other came first.
-
-    Left to itself, delta-rs rebases: two writers that create or overwrite one table at once would both succeed, and the
-    table would hold the rows of both.
-    """
-    noted = {_METADATA: json.dumps(dict(metadata), sort_keys=True)} if metadata else None
-    return CommitProperties(custom_metadata=noted, max_commit_retries=0)
-
-
-def _digest(table: DeltaTable, files: pa.Table) -> str:
-    described = {
-        "schema": json.loads(table.schema().to_json()),
-        "partition_by": _partitioned(table),
-        "files": sorted(
-            ([file["path"], file["size_bytes"], file.get("partition")] for file in files.to_pylist()),
-            key=lambda file: str(file[0]),
-        ),
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _check_key(rows: pa.Table, key: Sequence[str], table: str) -> None:
-    nulls = {name: rows[name].null_count for name in key if rows[name].null_count}
-    if nulls:
-        counts = ", ".join(f"{name} in {count}" for name, count in nulls.items())
-        raise DataError(f"{table}: the key is null in the data to merge: {counts} of {rows.num_rows} rows")
-    groups = rows.group_by(list(key)).aggregate([([], "count_all")])
-    twice = groups.filter(pc.greater(groups["count_all"], 1))
-    if twice.num_rows:
-        example = {name: twice[name][0].as_py() for name in key}
-        raise DataError(
-            f"{table}: {twice.num_rows} keys stand more than once in the data to merge, in "
-            f"{pc.sum(twice['count_all']).as_py()} of {rows.num_rows} rows, such as {example}",
-            hint="keep one row per key, say the newest",
+    def _create(
+        self, rows: pa.Table | pa.RecordBatchReader, by: tuple[str, ...], commit: CommitProperties | None = None
+    ) -> int:
+        write_deltalake(
+            self.uri,
+            rows,
+            mode="error",
+            partition_by=list(by) or None,
+            configuration=CONFIGURATION,
+            storage_options=self.location.delta_options,
+            commit_properties=commit or commits.alone(),
         )
-
-
-def _no_empty_text(batch: pa.RecordBatch, columns: Sequence[str], table: str) -> None:
-    """Delta stores an empty text in a partition column as null; refused, rather than changed in silence."""
-    for name in columns:
-        values = batch.column(name)
-        if pa.types.is_string(values.type):
-            empty = pc.sum(pc.equal(values, "")).as_py() or 0
-            if empty:
-                raise DataError(
-                    f"{table}: {empty} of {len(values)} rows have empty text in the partition column {name!r}",
-                    hint="use null, or a name such as 'none'",
-                )
+        return 0
