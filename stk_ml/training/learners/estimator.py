@@ -36,15 +36,16 @@ class EstimatorLearner:
 
     def learn(self, spec: LearnerSpec, data: LearningData, progress: Callable[[float], None]) -> Learned:
         """Fits on the training rows; the validation rows calibrate only, so there is no refit."""
+        import joblib
+
         estimator = build(spec, data.problem, self.code_dir)
         pipeline = _pipeline(data.schema, estimator)
         try:
-            pipeline.fit(to_matrix(data.train), data.train_target)
+            with joblib.parallel_config(n_jobs=spec.threads or -1):
+                pipeline.fit(to_matrix(data.train), data.train_target)
         except Exception as error:  # an estimator raises what it likes about its parameters and its data
             raise UsageError(f"{spec.estimator} cannot be fitted: {error}") from error
         progress(0.9)
-        if "n_jobs" in estimator.get_params():
-            estimator.set_params(n_jobs=None)  # how many threads trained it is no part of the model
         scorer = EstimatorScorer(pipeline, data.problem == "binary")
         estimator_file.dumps(pipeline)
         return Learned(
@@ -57,7 +58,7 @@ class EstimatorLearner:
 
 
 def build(spec: LearnerSpec, problem: Problem, code_dir: Path | None) -> Any:
-    """An unfitted estimator with the parameters, seed and threads of the model's file.
+    """An unfitted estimator with the parameters and seed of the model's file.
 
     Raises:
         UsageError: it does not import, is no estimator, does not fit the problem, or refuses a parameter.
@@ -72,9 +73,9 @@ def build(spec: LearnerSpec, problem: Problem, code_dir: Path | None) -> Any:
             hint=closest(next((name for name in spec.params if name not in known), ""), known),
         ) from error
     _check(estimator, spec.estimator, problem)
-    settings = {"random_state": spec.seed, "n_jobs": spec.threads or -1}
-    known = estimator.get_params()
-    return estimator.set_params(**{name: value for name, value in settings.items() if known.get(name, 0) is None})
+    if estimator.get_params().get("random_state", spec.seed) is None:
+        estimator.set_params(random_state=spec.seed)
+    return estimator
 
 
 def _check(estimator: Any, name: str, problem: Problem) -> None:
