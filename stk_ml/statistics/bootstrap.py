@@ -3,7 +3,7 @@
 Rows belong to blocks (:mod:`stk_ml.statistics.blocks`); a resample draws blocks with replacement. Each metric is first
 reduced to sums per block, so a resample costs a matrix product and touches no row: means are ratios of block sums,
 the AUC a quadratic form (:mod:`stk_ml.statistics.concordance`), the calibration error sums per block and bin. Only
-average precision is approximate there: its curve is read at up to 1,024 thresholds and scaled to the exact value.
+average precision is approximate there: its curve is read at up to 512 thresholds and scaled to the exact value.
 
 Intervals are expanded percentile intervals (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section
 4.2): percentiles at Phi(-sqrt(B / (B - 1)) t), t from Student's distribution with B - 1 degrees of freedom, which
@@ -26,7 +26,7 @@ from stk_ml.statistics.concordance import concordance
 Floats = NDArray[np.float64]
 #: Maps (R, B) weights of blocks to the R values of a metric; NaN where it is not defined.
 Resampler = Callable[[Floats], Floats]
-_THRESHOLDS = 1024
+_THRESHOLDS = 512
 
 
 def resampler(metric: str, labels: Floats, scores: Floats, blocks: Blocks) -> Resampler:
@@ -177,7 +177,7 @@ def binned_gaps(labels: Floats, scores: Floats, blocks: Blocks) -> Floats:
 
 
 def _average_precision(labels: Floats, scores: Floats, blocks: Blocks) -> Resampler:
-    bins = metrics.equal_count_bins(scores, _THRESHOLDS)
+    bins = metrics.equal_count_bins(scores, int(np.clip(labels.size // 32, 64, _THRESHOLDS)))
     true = _binned(labels, bins, blocks)[:, ::-1]
     total = _binned(np.ones(labels.size), bins, blocks)[:, ::-1]
 

@@ -50,8 +50,8 @@ def _in_order(positive: NDArray[np.bool_], block: NDArray[np.intp], count: int) 
     column = np.arange(_CHUNK * _BIN) // _BIN
     for start in range(0, positive.size, _CHUNK * _BIN):
         true, of = positive[start : start + _CHUNK * _BIN], block[start : start + _CHUNK * _BIN]
-        gained = _counts(of[true], column[: true.size][true], count, _CHUNK)
-        lost = _counts(of[~true], column[: true.size][~true], count, _CHUNK)
+        place, bins = column[: true.size], -(-true.size // _BIN)
+        gained, lost = _counts(of[true], place[true], count, bins), _counts(of[~true], place[~true], count, bins)
         earlier = np.cumsum(lost, axis=1)
         result += gained @ (earlier - lost + before[:, None]).T
         before += earlier[:, -1]

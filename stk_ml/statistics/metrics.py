@@ -24,6 +24,17 @@ REPORTED: Mapping[str, tuple[str, ...]] = {
     "binary": ("auc", "log_loss", "brier", "average_precision", "calibration_error"),
     "regression": ("mae", "rmse", "r2"),
 }
+#: Names of the metrics in sentences.
+TITLES: Mapping[str, str] = {
+    "auc": "AUC",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "average_precision": "average precision",
+    "calibration_error": "calibration error",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+}
 
 
 def auc(labels: Floats, scores: Floats) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from stk_ml.training import card
 from stk_ml.training.data import load_dataset, split_dataset, take, target, times
 from stk_ml.training.importance import importances
 from stk_ml.training.slices import rows_by_value, slice_columns
-from stk_ml.training.splits import NAMES
+from stk_ml.training.splits import NAMES, Index, SplitParts, Times, iso
 
 Floats = NDArray[np.float64]
+#: At most so many training rows are scored, drawn at random; validation and test rows all are.
+TRAIN_ROWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def evaluate(
     artifact: str | Path | TrainedModel,
     out: str | Path,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """Measures a model on the splits of its dataset and writes what was found.
 
@@ -73,7 +76,7 @@ def evaluate(
         dataset_folder: what ``stk-ml features pull`` wrote.
         artifact: what ``stk-ml step fit`` wrote, or the loaded model.
         out: folder; made when it is missing.
-        progress: called with (what, done, total) after each part.
+        progress: told the stage and the share of it that is done, 0 to 1.
 
     Raises:
         StorageError: a file cannot be read or written.
@@ -82,22 +85,19 @@ def evaluate(
     """
     model = artifact if isinstance(artifact, TrainedModel) else TrainedModel.load(artifact)
     dataset, table = load_dataset(dataset_folder)
-    parts, labels, moments = (
-        split_dataset(spec, dataset, table),
-        target(spec, dataset, table),
-        times(dataset, table, "as_of"),
-    )
+    parts, labels = split_dataset(spec, dataset, table), target(spec, dataset, table)
+    moments = times(dataset, table, "as_of")
     found: list[Metrics] = []
-    steps = len(NAMES) + 2
-    for done, name in enumerate(NAMES, 1):
-        rows = parts.part(name)
+    tell = progress or (lambda stage, done: None)
+    for name in NAMES:
+        tell(name, 0.0)
+        rows = _sample(parts.train, spec.learner.seed) if name == "train" else parts.part(name)
         part = take(table, rows)
         slices = slice_columns(part, spec.evaluation.slices) if name == "test" else {}
         scores = model.predict(part)
         scored = ScoredRows.of(labels[rows], scores, None if moments is None else moments[rows], slices)
         found += measure(spec, name, scored)
-        if progress:
-            progress(name, done, steps)
+    tell("importances", 0.0)
     evaluation = Evaluation(
         model=spec.name,
         problem=spec.problem,
@@ -108,18 +108,22 @@ def evaluate(
         else (),
         importances=importances(model, part, seed=spec.learner.seed),
     )
-    if progress:
-        progress("importances", steps - 1, steps)
+    tell("card", 0.0)
     out = Path(out)
     contracts.write(evaluation, out / "evaluation.json")
-    _write_aside(
-        out / "card.html", lambda file: file.write_text(card.render(spec, evaluation, dataset, model, parts), "utf-8")
-    )
+    page = card.render(spec, evaluation, dataset, model, parts, _periods(parts, moments))
+    _write_aside(out / "card.html", lambda file: file.write_text(page, "utf-8"))
     predictions = _predictions(dataset, part, labels[parts.test], scores)
     _write_aside(out / "predictions.parquet", lambda file: pq.write_table(predictions, file, compression="zstd"))
-    if progress:
-        progress("card", steps, steps)
+    tell("card", 1.0)
     return evaluation
+
+
+def _sample(rows: Index, seed: int) -> Index:
+    """Training rows only show how much a model has memorised: a sample says so too, and scoring all costs seconds."""
+    if rows.size <= TRAIN_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, TRAIN_ROWS, replace=False))
 
 
 def measure(spec: ModelSpec, split: SplitName, rows: ScoredRows) -> list[Metrics]:
@@ -127,10 +131,16 @@ def measure(spec: ModelSpec, split: SplitName, rows: ScoredRows) -> list[Metrics
 
     A slice is a value of a column with ``evaluation.min_rows`` rows or more, the ``max_groups`` largest of each column.
     """
-    return [
-        _metrics(spec, split, group, rows.labels[of], rows.scores[of], None if rows.times is None else rows.times[of])
-        for group, of in _groups(spec, split, rows)
-    ]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    def one(item: tuple[str, slice | NDArray[np.intp]]) -> Metrics:
+        group, of = item
+        times = None if rows.times is None else rows.times[of]
+        return _metrics(spec, split, group, rows.labels[of], rows.scores[of], times)
+
+    # A group to a thread: BLAS's own threads on matrices this small only wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(spec.learner.threads or os.cpu_count() or 1) as pool:
+        return list(pool.map(one, _groups(spec, split, rows)))
 
 
 def _groups(spec: ModelSpec, split: SplitName, rows: ScoredRows) -> Iterator[tuple[str, slice | NDArray[np.intp]]]:
@@ -157,6 +167,13 @@ def _metrics(
     }
     defined = {name: found for name, found in values.items() if found is not None}
     return Metrics(split, group, labels.size, float(labels.mean()), defined)
+
+
+def _periods(parts: SplitParts, moments: Times | None) -> dict[SplitName, tuple[str, str]]:
+    if moments is None:
+        return {}
+    of = {name: moments[parts.part(name)] for name in NAMES}
+    return {name: (iso(found.min()), iso(found.max())) for name, found in of.items()}
 
 
 def _predictions(dataset: Dataset, part: pa.Table, labels: Floats, scores: Floats) -> pa.Table:

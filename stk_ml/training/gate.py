@@ -32,17 +32,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Values: TypeAlias = "pa.ChunkedArray | NDArray[np.generic]"
 Outcome = Literal["first", "better", "not_worse", "worse", "cannot_tell", "refused", "same"]
-#: Names of the metrics in sentences.
-TITLES: Mapping[str, str] = {
-    "auc": "AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "average_precision": "average precision",
-    "calibration_error": "calibration error",
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "r2": "R²",
-}
 
 
 def gate(
@@ -183,7 +172,7 @@ def _undecidable(spec: ModelSpec, labels: Floats, challenger: Floats, champion: 
         if bad := int(np.count_nonzero(~np.isfinite(scores))):
             return f"the {name} gives no finite score on {bad:,} of {labels.size:,} rows"
         if not np.isfinite(metrics.METRICS[spec.primary](labels, scores)):
-            return f"the {TITLES[spec.primary]} is not defined on these {labels.size:,} rows"
+            return f"the {metrics.TITLES[spec.primary]} is not defined on these {labels.size:,} rows"
     return ""
 
 
@@ -207,7 +196,7 @@ def _non_inferiority(difference: Interval, margin: float) -> GateCheck:
 
 
 def _floor(spec: ModelSpec, labels: Floats, challenger: Floats) -> GateCheck:
-    value, title = metrics.METRICS[spec.primary](labels, challenger), TITLES[spec.primary]
+    value, title = metrics.METRICS[spec.primary](labels, challenger), metrics.TITLES[spec.primary]
     floor = spec.gate.floor
     if floor is None:
         return GateCheck("floor", True, f"the {title} of {_text(value)} has no floor to meet")
@@ -277,7 +266,7 @@ def _outcome(difference: Interval, checks: tuple[GateCheck, ...]) -> Outcome:
 
 
 def _reason(spec: ModelSpec, outcome: Outcome, difference: Interval, checks: tuple[GateCheck, ...], rows: int) -> str:
-    title, margin = TITLES[spec.primary], _text(spec.gate.margin)
+    title, margin = metrics.TITLES[spec.primary], _text(spec.gate.margin)
     size = _text(abs(difference.value))
     span = f"({spec.gate.level:.0%} interval {_text(difference.low)} to {_text(difference.high)}) on {rows:,} rows"
     if outcome == "refused":

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _FEWEST, _MOST = 100, 2000
-#: TreeSHAP takes about 4 ns per row, tree and squared number of leaves: this many are about a second on one core.
-_WORK = 250_000_000
+#: TreeSHAP takes about 4 ns per row, tree and squared number of leaves: this many are about half a second.
+_WORK = 125_000_000
 
 
 def importances(model: TrainedModel, table: pa.Table, *, seed: int = 0) -> tuple[Importance, ...]:
     """Importance of every feature, the most important by effect first.
 
     LightGBM: mean absolute SHAP value (log-odds or target units) of a sample of rows; the larger the ensemble, the
-    fewer, because exact SHAP values are slow. Other learners: mean absolute change of the score (log-odds or target units) when the
+    fewer, because exact SHAP values are slow. Other learners: mean absolute change of the score (same units) when the
     column is shuffled; their gain is the share of ``feature_importances_`` or absolute ``coef_``, and 0 without either.
 
     Args:
