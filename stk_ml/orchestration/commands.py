@@ -129,7 +129,6 @@ class _Stream(io.TextIOBase):
         return True
 
 
-
 @contextlib.contextmanager
 def _printing_to(log: TextIO) -> Iterator[None]:
     real = sys.stdout, sys.stderr

@@ -191,14 +191,24 @@ def _quoted(value: str, before: str) -> str:
 
 
 def _open_quote(text: str) -> str:
-    mark, escaped = "", False
+    """The quote that is open at the end of a piece of shell, seen through ``$(...)`` inside double quotes."""
+    open_: list[str] = []
+    escaped = dollar = False
     for sign in text:
+        mark = open_[-1] if open_ else ""
         if escaped:
             escaped = False
         elif sign == "\\" and mark != "'":
             escaped = True
-        elif mark:
-            mark = "" if sign == mark else mark
-        elif sign in "'\"":
-            mark = sign
-    return mark
+        elif mark == "'":
+            open_ = open_[:-1] if sign == "'" else open_
+        elif sign == '"':
+            open_ = open_[:-1] if mark == '"' else [*open_, sign]
+        elif mark == '"':
+            open_ = [*open_, "("] if sign == "(" and dollar else open_
+        elif sign in "'(":
+            open_.append(sign)
+        elif sign == ")" and mark == "(":
+            open_.pop()
+        dollar = sign == "$"
+    return open_[-1] if open_ else ""

@@ -42,12 +42,8 @@ def load_pipeline(file: str | Path) -> Pipeline:
     path = Path(file).absolute()
     declared = declarations.read(path, shown=str(file))
     notes: list[str] = []
-    if isinstance(declared.data, dict) and str(declared.data.get("type", "pipeline")).lower() != "pipeline":
-        raise declared.error(
-            f"type: {declared.data['type']} is not a pipeline job",
-            ("type",),
-            hint="a pipeline job has type: pipeline and jobs",
-        )
+    if isinstance(declared.data, dict) and "type" in declared.data:
+        keys.one_of(declared, declared.data["type"], ("pipeline",), ("type",))
     data = keys.check(declared, "pipeline", declared.data, (), notes)
     settings = keys.check(declared, "settings", data.get("settings"), ("settings",), notes)
     inputs = {

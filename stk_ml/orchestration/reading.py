@@ -81,13 +81,13 @@ def environment(declared: Declared, value: Any, base: Path, at: Key, notes: list
 
 def named(declared: Declared, rows: Any, at: Key) -> dict[str, Any]:
     """A mapping whose keys are names; None counts as empty."""
-    rows = mapping(declared, rows, at)
-    for name in rows:
+    found = mapping(declared, rows, at)
+    for name in found:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise declared.error(
                 f"{name!r} is not a name", (*at, str(name)), hint="letters, digits and underscores, not a digit first"
             )
-    return rows
+    return found
 
 
 def mapping(declared: Declared, rows: Any, at: Key) -> dict[str, Any]:
