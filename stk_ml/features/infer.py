@@ -89,8 +89,7 @@ def _open(lake: Lake, table: str) -> tuple[duckdb.DuckDBPyRelation, str]:
 
 def _problem(relation: duckdb.DuckDBPyRelation, target: str) -> str:
     column = '"' + target.replace('"', '""') + '"'
-    row = relation.aggregate(f"count(DISTINCT {column}), min({column})::VARCHAR").fetchone()
-    values, one = row if row else (0, None)
+    [(values, one)] = relation.aggregate(f"count(DISTINCT {column}), min({column})::VARCHAR").fetchall()
     if values == 2:
         return "binary"
     if values < 2:
