@@ -79,14 +79,21 @@ class Store:
     def exclusive(self) -> Iterator[bool]:
         """Keeps out the other processes that write through this class; ends with the process, however that ends.
 
-        The lock is SQLite's own, on an empty file beside the database. Yields whether there is one: a server has none.
+        Yields whether there is such a lock: a server has none.
         """
         if self.database is None:
             yield False
             return
+        _ = self.client  # opened first, for creating the store takes the same lock
+        with self._locked(self.database):
+            yield True
+
+    @contextlib.contextmanager
+    def _locked(self, beside: Path) -> Iterator[None]:
+        """SQLite's own lock, on an empty file beside the database."""
         try:
-            self.database.parent.mkdir(parents=True, exist_ok=True)
-            file = self.database.with_name(f".{self.database.name}.lock")
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            file = beside.with_name(f".{beside.name}.lock")
             lock = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None)
             try:
                 lock.execute("BEGIN EXCLUSIVE")
@@ -96,7 +103,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise self.error(error) from error
         try:
-            yield True
+            yield
         finally:
             lock.close()
 
@@ -135,7 +142,7 @@ class Store:
 
         if self.database is not None:
             if not self.database.exists() or not self.database.stat().st_size:
-                with self.exclusive():
+                with self._locked(self.database):
                     self._create(self.database)
             self._check_schema(self.database)
         return MlflowClient(self.uri, self.uri)
