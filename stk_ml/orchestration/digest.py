@@ -19,6 +19,8 @@ ALWAYS_IGNORED = (
 )
 #: A file changed this recently (seconds) may change again within one tick of its clock: it is not put in the index.
 SETTLED = 2.0
+#: Files that the index remembers; past that it starts afresh.
+LIMIT = 200_000
 Ignore = Callable[[str, bool], bool]
 
 
@@ -94,6 +96,8 @@ class Digests:
             return
         self._known = None
         merged = {**self._load(), **self._new}
+        if len(merged) > LIMIT:
+            merged = self._new
         aside = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             try:

@@ -6,6 +6,7 @@ A worker thread takes each step from its key to its outputs. Commands of ``stk-m
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -235,7 +236,7 @@ class Execution:
             environment=step.environment,
             environment_variables=step.environment_variables,
             outputs={name: out.type for name, out in step.outputs.items()},
-            program=self._program() if commands.is_ours(step) else {},
+            program=self._program if commands.is_ours(step) else {},
             lock=self.lock,
             is_deterministic=step.is_deterministic,
         )
@@ -252,7 +253,9 @@ class Execution:
 
         return {name: self.cache.digests.file(path) for name, path in walk(base, ignore, tables=False)}
 
+    @functools.cached_property
     def _program(self) -> dict[str, str]:
+        """Digest of each source file of stk_ml."""
         package = Path(__file__).resolve().parents[1]
         files = walk(package, lambda name, is_dir: name.endswith("__pycache__"), tables=False)
         return {name: self.cache.digests.file(path) for name, path in files if name.endswith(".py")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -44,7 +45,9 @@ def problems(step: Step, paths: Mapping[str, Path]) -> list[str]:
 
 
 def place(source: Path, target: Path) -> None:
-    """Puts a file or folder of the cache at ``target``, as hard links where the disk allows, in one step.
+    """Puts a file or folder of the cache at ``target``, as hard links where the disk allows.
+
+    It appears as a whole. Where a folder must give way there is an instant between two renames with nothing there.
 
     Raises:
         OSError: the disk refused; then ``target`` is as it was.
@@ -56,19 +59,27 @@ def place(source: Path, target: Path) -> None:
             shutil.copytree(source, aside, copy_function=_link)
         else:
             _link(str(source), str(aside))
-        if target.is_dir() and not target.is_symlink():
-            old = aside.with_suffix(".old")
-            target.rename(old)
-            aside.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        elif aside.is_dir():
-            target.unlink(missing_ok=True)
-            aside.rename(target)
-        else:
-            aside.replace(target)
+        _swap(aside, target)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink() if aside.is_file() else shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swap(aside: Path, target: Path) -> None:
+    """Renames ``aside`` to ``target``; a folder that is there, or that another run puts there meanwhile, gives way."""
+    for _ in range(100):
+        try:
+            aside.replace(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+                raise
+            old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(old)
+            old.unlink(missing_ok=True) if old.is_file() else shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
+    raise OSError(errno.EBUSY, "is being replaced by another run all the time", str(target))
 
 
 def copy_code(source: Path, target: Path, files: Mapping[str, str]) -> None:

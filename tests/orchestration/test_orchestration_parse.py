@@ -179,7 +179,7 @@ def test_a_circle_names_its_steps(files):
             ("cp ${{inputs.data}}", "cp -r ${{inputs.data}}"),
         )
     )
-    with pytest.raises(DeclarationError, match="in a circle: (first -> second -> first|second -> first -> second)"):
+    with pytest.raises(DeclarationError, match=r"in a circle: (first -> second -> first|second -> first -> second)"):
         load_pipeline(file)
 
 
@@ -246,7 +246,7 @@ def test_what_the_environment_holds_is_part_of_its_description(files, tmp_path):
     (tmp_path / "conda.yml").write_text("dependencies: [python=3.12]")
     assert load_pipeline(files(text)).steps["first"].environment != first
     (tmp_path / "conda.yml").unlink()
-    with pytest.raises(DeclarationError, match="job.yml:13: the environment cannot be read"):
+    with pytest.raises(DeclarationError, match=r"job\.yml:13: the environment cannot be read"):
         load_pipeline(files(text))
 
 
@@ -259,7 +259,7 @@ def test_what_is_no_pipeline_is_an_error_and_not_a_crash(job, text):
 def test_reading_a_pipeline_imports_nothing_heavy(files):
     code = (
         "import sys; from stk_ml.orchestration import local, parse, why; parse.load_pipeline(sys.argv[1]);"
-        "print([m for m in ('numpy','pandas','pyarrow','duckdb','azure','mlflow','sklearn','rich') if m in sys.modules])"
+        "print([m for m in ('numpy','pandas','pyarrow','duckdb','azure','mlflow','sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(files())], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
