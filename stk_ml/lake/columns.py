@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -55,7 +56,10 @@ class Incoming:
 
     def reader(self, schema: pa.Schema, checks: Sequence[Check] = ()) -> pa.RecordBatchReader:
         """The data as ``schema`` says; each batch passes every check."""
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema, checks))
+        batches = self._batches(schema, checks)
+        if not isinstance(self._data, pa.Table):
+            batches = _on_a_thread(batches)
+        return pa.RecordBatchReader.from_batches(schema, batches)
 
     def materialise(self, schema: pa.Schema, checks: Sequence[Check] = ()) -> pa.Table:
         """The data as ``schema`` says, in memory; it can be read again from then on."""
@@ -144,6 +148,19 @@ def fitted(schema: pa.Schema, into: pa.Schema, table: str) -> pa.Schema:
             hint="cast or rename them; overwriting the whole table changes its columns",
         )
     return pa.schema(list(known.values()))
+
+
+def _on_a_thread(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, made on a thread of their own, one ahead.
+
+    delta-rs pulls them on a thread of its runtime, where nothing may use delta-rs again: a source that itself reads the
+    lake would die there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError as NoDeltaTable
 
@@ -18,6 +17,9 @@ from stk_ml.errors import StkMlError, TableNotFoundError, UnknownNameError, Usag
 from stk_ml.lake import checks, commits, predicate
 from stk_ml.lake.columns import Check, Incoming, fitted, stored
 from stk_ml.lake.storage import Location
+
+if TYPE_CHECKING:
+    import pyarrow.dataset  # imports pandas where that is installed, which takes more than a second
 
 #: Versions stay readable for lineage: the log is not cleaned before ten years, and files are never vacuumed.
 CONFIGURATION = {"delta.logRetentionDuration": "interval 3650 days"}
