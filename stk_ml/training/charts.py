@@ -64,6 +64,7 @@ def reliability(bins: Sequence[CalibrationBin], title: str) -> str:
     """Observed against predicted share, with the diagonal of a perfectly calibrated model."""
     size, left, bottom = 380.0, 48.0, 44.0
     most = max([b.predicted for b in bins] + [b.observed.high for b in bins] + [0.05])
+    most = 1.0 if most > 0.8 else 1.05 * most
     across, up = _Scale.between(0, most, left, size - 12), _Scale.between(0, most, size - bottom, 12)
     parts = []
     for tick in across.ticks:
@@ -80,9 +81,8 @@ def reliability(bins: Sequence[CalibrationBin], title: str) -> str:
         span = _line("span", x, up(b.observed.low), x, up(b.observed.high))
         parts.append(f"<g>{_hover(point)}{span}{_dot(x, up(b.observed.value))}</g>")
     parts.append(_text((left + size) / 2, size - 6, "predicted share", "middle"))
-    parts.append(
-        f'<text text-anchor="middle" transform="translate(13 {(size - bottom) / 2:g}) rotate(-90)">observed share</text>'
-    )
+    turn = f"translate(13 {(size - bottom) / 2:g}) rotate(-90)"
+    parts.append(f'<text text-anchor="middle" transform="{turn}">observed share</text>')
     return _svg(size, size, title, parts)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stk_ml import contracts
 from stk_ml.artifact.model import TrainedModel
@@ -131,7 +132,6 @@ def measure(spec: ModelSpec, split: SplitName, rows: ScoredRows) -> list[Metrics
 
     A slice is a value of a column with ``evaluation.min_rows`` rows or more, the ``max_groups`` largest of each column.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     def one(item: tuple[str, slice | NDArray[np.intp]]) -> Metrics:
         group, of = item

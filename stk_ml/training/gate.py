@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stk_ml.contracts import GateCheck, GateVerdict, Interval
 from stk_ml.errors import ColumnContractError
@@ -67,10 +68,23 @@ def gate(
         >>> print(gate(spec, y, y + 1.5, y + 1.7).reason)
         The mean absolute error is better than the champion's by 0.2 (95% interval 0.2 to 0.2) on 400 rows.
     """
-    rows = labels.size
     unknown = obstacle or _undecidable(spec, labels, challenger, champion)
     if unknown:
-        return GateVerdict("cannot_tell", False, f"Cannot tell: {unknown}.", rows=rows)
+        return GateVerdict("cannot_tell", False, f"Cannot tell: {unknown}.", rows=labels.size)
+    # BLAS's own threads on matrices this small only wait for each other.
+    with threadpool_limits(1, "blas"):
+        return _decide(spec, labels, challenger, champion, times, slices or {})
+
+
+def _decide(
+    spec: ModelSpec,
+    labels: Floats,
+    challenger: Floats,
+    champion: Floats | None,
+    times: Times | None,
+    slices: Mapping[str, Values],
+) -> GateVerdict:
+    rows = labels.size
     blocks = make_blocks(rows, times, seed=spec.learner.seed)
     floor, calibration = _floor(spec, labels, challenger), _calibration(spec, labels, challenger, blocks)
     if champion is None:
@@ -84,7 +98,7 @@ def gate(
         _superiority(difference),
         _non_inferiority(difference, spec.gate.margin),
         floor,
-        _worst_slice(spec, labels, challenger, champion, times, slices or {}),
+        _worst_slice(spec, labels, challenger, champion, times, slices),
         calibration,
     )
     outcome = _outcome(difference, checks)
