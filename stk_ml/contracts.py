@@ -7,6 +7,7 @@ error that names the file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -289,7 +290,8 @@ def write(value: Any, file: str | Path) -> None:
         aside.write_bytes(encode(value))
         aside.replace(file)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise StorageError(
             f"{file} cannot be written: {error.strerror or error}", hint="is there space, and may you write there?"
         ) from error
