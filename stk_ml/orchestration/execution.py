@@ -6,6 +6,7 @@ A worker thread takes each step from its key to its outputs. Commands of ``stk-m
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -20,6 +21,7 @@ from stk_ml.orchestration.commands import Command, Invoke
 from stk_ml.orchestration.digest import code_ignore, walk
 from stk_ml.orchestration.pipeline import LITERAL_TYPES, FromPipeline, FromStep, Pipeline, Step
 from stk_ml.orchestration.protocol import KeyParts, Status, StepEvent, StepResult
+from stk_ml.orchestration.resolve import local
 
 
 class _HandedOver:
@@ -28,6 +30,7 @@ class _HandedOver:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.code: int | None = None
+        self.error: Exception | None = None
         self.ended = threading.Event()
 
 
@@ -65,19 +68,20 @@ class Execution:
 
     def run(self) -> dict[str, StepResult]:
         """Runs every step. Raises the first error once the steps that were running have ended."""
-        status = "failed"
+        status = "running"
         try:
             self._advance()
             self._serve()
             self._finish()
             status = "ended"
-        except KeyboardInterrupt:
-            status = "interrupted"
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             self._interrupt()
             raise
         finally:
             self.record.status = status
-            record.save(self.record, self.folder)
+            with contextlib.suppress(OSError):
+                record.save(self.record, self.folder)
             self.cache.digests.save()
         return {name: self.results[name] for name in self.pipeline.steps}
 
@@ -96,6 +100,8 @@ class Execution:
                 raise RuntimeError("nothing can be handed over without invoke")
             try:
                 handed.code = commands.invoke_here(self.invoke, handed.command)
+            except Exception as error:
+                handed.error = error
             finally:
                 with self._turn:
                     self._main = None
@@ -209,7 +215,8 @@ class Execution:
         with self._turn:
             for row in step.inputs.values():
                 if isinstance(row.binding, FromStep):
-                    values[row.name] = str(self.entries[row.binding.step].outputs[row.binding.name])
+                    path = self.entries[row.binding.step].outputs[row.binding.name]
+                    values[row.name] = str(local(str(path), row.type, row.place, row.name, {}))
         return values
 
     def _parts(self, step: Step, values: Mapping[str, str]) -> KeyParts:
@@ -287,6 +294,8 @@ class Execution:
         handed = self._hand_over(command)
         if handed is not None:
             handed.ended.wait()
+            if handed.error is not None:
+                raise handed.error
             return commands.INTERRUPTED if handed.code is None else handed.code
         with self._turn:
             if self._interrupted:

@@ -72,7 +72,7 @@ def check_bindings(
                     out.place, f"the pipeline output {out.to!r} is bound twice, by {taken[out.to]} and {step.name}"
                 )
             taken[out.to] = step.name
-            if not _fits(out.type, outputs[out.to]):
+            if outputs[out.to] and not _fits(out.type, outputs[out.to]):
                 raise error(
                     out.place,
                     f"{step.name}.outputs.{out.name} is a {out.type}, "

@@ -153,4 +153,6 @@ def _storage_error(error: OSError, cache: Path) -> StorageError:
     where = error.filename or cache
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = "free some space (the cache may be removed), and run it again: finished steps are kept" if full else ""
-    return StorageError(f"{where}: {what[:1].lower()}{what[1:]}", hint=hint or "may you write there?")
+    return StorageError(
+        f"{where}: {what[:1].lower()}{what[1:]}", hint=hint or "is it there, and may you read and write there?"
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stk_ml import declarations
 from stk_ml.declarations import Declared
 from stk_ml.orchestration import keys, reading, values
 from stk_ml.orchestration.graph import check_bindings, in_order
@@ -40,7 +39,7 @@ def load_pipeline(file: str | Path) -> Pipeline:
         ('hello', ['hi'], 'uri_folder')
     """
     path = Path(file).absolute()
-    declared = declarations.read(path, shown=str(file))
+    declared = reading.read(path, str(file))
     notes: list[str] = []
     if isinstance(declared.data, dict) and "type" in declared.data:
         keys.one_of(declared, declared.data["type"], ("pipeline",), ("type",))
@@ -59,14 +58,14 @@ def load_pipeline(file: str | Path) -> Pipeline:
         raise declared.error("the pipeline has no jobs", ("jobs",), hint="add at least one step under jobs:")
     steps = {name: StepReader(declared, path, name, job, notes).step(outputs) for name, job in jobs.items()}
     steps = check_bindings(inputs, outputs, in_order(steps))
-    bound = {out.to for step in steps.values() for out in step.outputs.values()}
+    bound = {out.to: out.type for step in steps.values() for out in step.outputs.values()}
     notes += [f"{declared.file}: no step writes the pipeline output {name!r}" for name in outputs if name not in bound]
     return Pipeline(
         name=str(data.get("name") or path.stem),
         display_name=str(data.get("display_name") or data.get("name") or path.stem),
         file=path,
         inputs=inputs,
-        outputs=outputs,
+        outputs={name: kind or bound.get(name, "uri_folder") for name, kind in outputs.items()},
         steps=steps,
         continue_on_step_failure=settings.get("continue_on_step_failure") is True,
         force_rerun=settings.get("force_rerun") is True,
@@ -78,10 +77,11 @@ def _pipeline_input(declared: Declared, name: str, value: Any, base: Path, notes
     at = ("inputs", name)
     place = Place(declared.file, declared.line(at))
     if not isinstance(value, dict):
-        if value is None or isinstance(value, list):
+        if value is None:
             raise declared.error(
                 f"the input {name!r} has no value", at, hint='give a value, "" for none, or type and path'
             )
+        value = reading.scalar(declared, value, at)
         return PipelineInput(name, values.kind(value), values.text(value), value == "", place)
     data = keys.check(declared, "given input", value, at, notes)
     if "type" not in data and "value" in data:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from stk_ml import declarations
 from stk_ml.declarations import Declared, Key
 from stk_ml.orchestration import digest, expressions, keys
 from stk_ml.orchestration.expressions import Reference
@@ -14,14 +19,21 @@ from stk_ml.orchestration.pipeline import LITERAL_TYPES, PATH_TYPES, Binding, Fr
 
 #: A location or code that is not a path of this machine.
 REMOTE = re.compile(r"^(azureml|https?|wasbs?|abfss?|adl|git\+\w+):", re.I)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def read(path: Path, shown: str) -> Declared:
+    """A YAML file as azure-ai-ml reads it: by YAML 1.1, where an unquoted yes is true and an unquoted day a date."""
+    declared = declarations.read(path, shown=shown)
+    return replace(declared, data=yaml.load(path.read_bytes(), _LOADER))  # noqa: S506
+
+
 def output_type(declared: Declared, row: Any, at: Key, part: str, notes: list[str]) -> str:
-    """The type of an output; uri_folder when it has none."""
+    """The type of an output; empty when it has none."""
     data = keys.check(declared, part, row, at, notes)
     if "type" not in data:
-        return "uri_folder"
+        return ""
     if str(data["type"]).lower() in LITERAL_TYPES:
         raise keys.refused(declared, f"an output of type {data['type']}", (*at, "type"))
     return keys.one_of(declared, data["type"], PATH_TYPES, (*at, "type"))
@@ -105,3 +117,16 @@ def bound(declared: Declared, value: Any, at: Key) -> float | None:
         return None if value is None else float(value)
     except (TypeError, ValueError):
         raise declared.error(f"{value!r} is not a number", at) from None
+
+
+def scalar(declared: Declared, value: Any, at: Key) -> str | bool | int | float:
+    """A text, number or boolean.
+
+    Raises:
+        DeclarationError: it is something else, or a date, which azure-ai-ml cannot send.
+    """
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (date, datetime)):
+        raise declared.error(f"{value} is read as a date, which Azure ML does not take", at, hint=f'write "{value}"')
+    raise declared.error("this must be a text, a number, true or false", at)

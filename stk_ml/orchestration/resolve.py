@@ -81,6 +81,7 @@ def local(text: str, kind: str, place: Place, name: str, datastores: Mapping[str
     Raises:
         DeclarationError: it is elsewhere, or there is nothing of that kind.
     """
+    text = text.removeprefix("file://").removeprefix("file:")
     found = _DATASTORE.fullmatch(text)
     if found:
         if found["name"] not in datastores:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stk_ml import declarations
 from stk_ml.declarations import Declared, Key
 from stk_ml.errors import closest
 from stk_ml.orchestration import expressions, keys, reading, values
@@ -58,7 +57,7 @@ class StepReader:
         if not path.is_file():
             raise self.job.error(f"there is no component file {text!r}", at, hint=f"looked for {path}")
         shown = Path(self.job.file).parent / text
-        declared = declarations.read(path, shown=str(shown))
+        declared = reading.read(path, str(shown))
         return declared, path.parent, (), declared.data
 
     def step(self, parent_outputs: Mapping[str, str]) -> Step:
@@ -138,7 +137,7 @@ class StepReader:
         )
         if data.get("default") is None:
             return declared
-        default = values.text(data["default"])
+        default = values.text(reading.scalar(self.declared, data["default"], (*at, "default")))
         if kind in PATH_TYPES:
             return replace(declared, default=reading.location(default, self.base))
         return replace(declared, default=values.checked(default, declared, place))
@@ -155,8 +154,9 @@ class StepReader:
             elif "path" in data:
                 kind = kind or "uri_folder"
             value = data.get("path", data.get("value"))
-        if value is None or isinstance(value, (dict, list)):
+        if value is None:
             raise self.job.error(f"the input {declared.name!r} has no value", at, hint="give a value, or type and path")
+        value = reading.scalar(self.job, value, at)
         reference = reading.binding(self.job, value, at)
         if reference is not None:
             source = reading.source(self.job, reference, at)
@@ -180,7 +180,9 @@ class StepReader:
         for name, row in rows.items():
             where = (*self.where, "outputs", name)
             kind = reading.output_type(self.declared, row, where, "declared output", self.notes)
-            known[name] = StepOutput(name, kind, place=Place(self.declared.file, self.declared.line(where)))
+            known[name] = StepOutput(
+                name, kind or "uri_folder", place=Place(self.declared.file, self.declared.line(where))
+            )
         for name, value in given.items():
             if not self.inline and name not in known:
                 raise self.job.error(
@@ -214,7 +216,7 @@ class StepReader:
                 f"the pipeline has no output {reference.name!r}", at, hint=closest(reference.name, parent)
             )
         to = reference.name if reference else ""
-        return StepOutput(name, kind or parent.get(to, "uri_folder"), to, Place(self.job.file, self.job.line(at)))
+        return StepOutput(name, kind or parent.get(to) or "uri_folder", to, Place(self.job.file, self.job.line(at)))
 
     def _check_command(self, command: str, inputs: Mapping[str, StepInput], outputs: Mapping[str, StepOutput]) -> None:
         at = (*self.where, "command")
@@ -256,7 +258,7 @@ class StepReader:
         rows = reading.mapping(self.job, self.data.get("environment_variables"), at)
         variables = {}
         for name, value in rows.items():
-            text = values.text(value)
+            text = values.text(reading.scalar(self.job, value, (*at, str(name))))
             try:
                 found = [reference for reference, _ in expressions.references(text)]
             except ValueError as error:

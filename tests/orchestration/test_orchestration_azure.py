@@ -65,7 +65,9 @@ def test_azure_sees_the_same_steps_commands_and_bindings(file):
     assert checked.passed, checked.error_messages
     assert set(theirs.jobs) == set(pipeline.steps)
     assert set(theirs.inputs) == set(pipeline.inputs)
-    assert {name: (out.type or "uri_folder") for name, out in theirs.outputs.items()} == pipeline.outputs
+    assert set(theirs.outputs) == set(pipeline.outputs)
+    for name, out in theirs.outputs.items():
+        assert out.type in (None, pipeline.outputs[name])
     for name, row in pipeline.inputs.items():
         given = theirs.inputs[name]._data
         assert shown(given) == row.value or Path(row.value).as_posix().endswith(Path(shown(given)).as_posix())
@@ -114,3 +116,16 @@ def test_an_input_can_be_set_on_submission():
 
     job = load_job(ROOT / "pipelines" / "train.yml", params_override=[{"inputs.now": "2013-07-01"}])
     assert job._to_rest_object().properties.inputs["now"].value == "2013-07-01"
+
+
+def test_scalars_are_read_as_azure_reads_them(job):
+    from azure.ai.ml import load_job
+
+    file = job(
+        "type: pipeline\nsettings: {default_compute: azureml:c}\n"
+        "inputs: {a: yes, b: 'yes', c: 1e3, d: 010, e: 1_000, f: 0.10, g: .5, h: off, i: 1.0e+3, j: TRUE}\n"
+        "jobs: {s: {type: command, command: echo 1, environment: 'azureml:e@latest'}}\n"
+    )
+    sent = load_job(file)._to_rest_object().properties.inputs
+    ours = load_pipeline(file).inputs
+    assert {name: value.value for name, value in sent.items()} == {name: row.value for name, row in ours.items()}

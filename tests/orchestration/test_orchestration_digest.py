@@ -120,8 +120,9 @@ NAMES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_patterns_mean_what_git_means(name):
     pathspec = pytest.importorskip("pathspec", reason="pip install pathspec")
-    spec = pathspec.PathSpec.from_lines("gitwildmatch", PATTERNS)
+    spec = pathspec.PathSpec.from_lines("gitwildmatch", PATTERNS)  # what azure-ai-ml uses
     assert ignoring(PATTERNS)(name, False) == spec.match_file(name)

@@ -121,6 +121,8 @@ MISTAKES = [
     ([("    path: data.csv\n", "")], 3, "has no path", "path"),
     ([("  rate: 0.1", "  rate: {type: number, default: 1}")], 6, "unknown key 'default'", "type"),
     ([("  rate: 0.1", "  rate:")], 6, "has no value", ""),
+    ([("  rate: 0.1", "  rate: 2013-07-01")], 6, "is read as a date", 'write "2013-07-01"'),
+    ([("  rate: 0.1", "  rate: [1]")], 6, "must be a text", ""),
     ([("  first:", "  first step:")], 11, "is not a name", "letters"),
     (
         [("    environment: azureml:e@latest\n    inputs", "    code: nowhere\n    inputs")],
@@ -169,6 +171,13 @@ def test_what_only_azure_runs_is_refused_by_name(files, text, pairs, line, name)
     assert name in str(caught.value)
     assert caught.value.line == line
     assert caught.value.hint
+
+
+def test_an_output_of_the_pipeline_without_a_type_takes_that_of_its_step(files):
+    part = changed(PART, ("best: {type: uri_folder}", "best: {type: mlflow_model}"))
+    assert load_pipeline(files(part=part)).outputs == {"best": "mlflow_model"}
+    with pytest.raises(DeclarationError, match="is a mlflow_model, the pipeline output 'best' a uri_file"):
+        load_pipeline(files(changed(GOOD, ("  best:\n", "  best: {type: uri_file}\n")), part))
 
 
 def test_a_circle_names_its_steps(files):

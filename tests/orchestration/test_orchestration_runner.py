@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stk_ml.errors import DataError, PipelineError, StepFailedError, StorageError, UnknownNameError
+from stk_ml.errors import DataError, DeclarationError, PipelineError, StepFailedError, StorageError, UnknownNameError
 from stk_ml.orchestration.local import LocalRunner
 from stk_ml.orchestration.parse import load_pipeline
 
@@ -75,6 +75,16 @@ def test_an_output_that_is_not_there_is_named(job, runner, kind, command, messag
     with pytest.raises(StepFailedError) as caught:
         runner.run(load_pipeline(job(text)))
     assert message in str(caught.value)
+
+
+def test_a_folder_that_should_be_a_model_and_is_none(job, runner):
+    text = steps(a="touch ${{outputs.out}}/x", b="true").replace(
+        "outputs: {out: }", "outputs: {out: {type: uri_folder}}"
+    )
+    head, tail = text.split("  b:")
+    tail = tail.replace(E, E + "    inputs: {m: {type: mlflow_model, path: '${{parent.jobs.a.outputs.out}}'}}\n")
+    with pytest.raises(DeclarationError, match=r"m: .* is no mlflow_model: it holds no file MLmodel"):
+        runner.run(load_pipeline(job(head + "  b:" + tail)))
 
 
 def test_a_step_that_takes_longer_than_its_limit_is_ended(job, runner):
