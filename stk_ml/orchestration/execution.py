@@ -23,6 +23,9 @@ from stk_ml.orchestration.pipeline import LITERAL_TYPES, FromPipeline, FromStep,
 from stk_ml.orchestration.protocol import KeyParts, Status, StepEvent, StepResult
 from stk_ml.orchestration.resolve import local
 
+#: Seconds that a stk-ml command waits for the main thread before it becomes a process, which costs as much to start.
+PATIENCE = 1.0
+
 
 class _HandedOver:
     """A command that waits for the main thread, and how it ended there."""
@@ -105,6 +108,7 @@ class Execution:
             finally:
                 with self._turn:
                     self._main = None
+                    self._turn.notify_all()
                 handed.ended.set()
 
     def _finish(self) -> None:
@@ -308,9 +312,11 @@ class Execution:
                 del self._children[step.name]
 
     def _hand_over(self, command: Command) -> _HandedOver | None:
-        """Gives the command to the main thread when it may and can run there."""
+        """Gives the command to the main thread when it may run there, and that is free now or in a moment."""
         with self._turn:
-            if self.invoke is None or not command.invocable or self._main is not None:
+            if self.invoke is None or not command.invocable:
+                return None
+            if not self._turn.wait_for(lambda: self._main is None, PATIENCE) or self._interrupted:
                 return None
             self._main = _HandedOver(command)
             self._turn.notify_all()

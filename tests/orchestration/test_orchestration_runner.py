@@ -202,12 +202,19 @@ def test_a_handler_made_during_a_step_writes_to_the_real_stream_after_it(job, tm
 
 
 def test_while_one_runs_here_another_is_a_process(job, tmp_path):
-    invoke = Invoke(wait=0.5)
+    invoke = Invoke(wait=2)
     runner = LocalRunner(tmp_path / "cache", invoke=invoke)
     text = steps(a="stk-ml --version --out ${{outputs.out}}", b="stk-ml --version --out ${{outputs.out}}")
     with pytest.raises(StepFailedError):  # the process does not write its output
         runner.run(load_pipeline(job(text)))
     assert len(invoke.calls) == 1
+
+
+def test_short_commands_take_turns_here(job, tmp_path):
+    invoke = Invoke(wait=0.1)
+    runner = LocalRunner(tmp_path / "cache", invoke=invoke, threads=3)
+    runner.run(load_pipeline(job(steps(**{name: f"stk-ml {name} --out ${{{{outputs.out}}}}" for name in "abc"}))))
+    assert sorted(call[0][1] for call in invoke.calls) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("command", ["stk-ml a && true", "stk-ml a | cat", "VAR=1 stk-ml a"])
