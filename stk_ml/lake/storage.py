@@ -94,12 +94,8 @@ class Location:
         """Turns what delta-rs and pyarrow raise into ours; ``action`` reads like ``append to raw.flights``."""
         try:
             yield
-        except StkMlError:
-            raise
-        except (DeltaError, OSError, pa.ArrowException) as error:
-            raise self._translated(error, action) from error
-        except Exception as error:
-            if type(error) is not Exception:  # delta-rs raises a bare Exception for some of its failures
+        except BaseException as error:
+            if isinstance(error, StkMlError) or not _foreign(error):
                 raise
             raise self._translated(error, action) from error
 
@@ -117,6 +113,7 @@ class Location:
         for key in _SECRET:
             if self.options.get(key):
                 text = text.replace(self.options[key].lstrip("?"), "***")
+        text = re.sub(r"\bsig=[^&\s\"]+", "sig=***", text)
         text = re.sub(r"\x1b\[[0-9;]*m|↳|0: <unknown>.*", "", text, flags=re.S)
         return " ".join(text.split())[:500]
 
@@ -141,6 +138,12 @@ _CAUSES = (
     ),
     (r"deletionVectors|columnMapping|reader (version|feature)", "it uses a Delta feature that is not supported", ""),
 )
+
+
+def _foreign(error: BaseException) -> bool:
+    """Whether delta-rs or pyarrow raised it; delta-rs sometimes raises a bare Exception, or panics."""
+    known = isinstance(error, DeltaError | OSError | pa.ArrowException)
+    return known or type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 def _normal(uri: str) -> str:

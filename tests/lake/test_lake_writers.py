@@ -7,11 +7,12 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import CONTAINER, Child
+from lake_rigs import CONTAINER, Child
 
 from stk_ml.errors import StkMlError, StorageError, WriteConflictError
 from stk_ml.lake.lake import Lake
@@ -242,8 +243,6 @@ def test_storage_that_refuses_or_is_away_is_told_without_secrets(azurite: dict[s
 
 
 def test_a_sas_token_works_instead_of_a_key(azurite: dict[str, str]) -> None:
-    from datetime import UTC, datetime, timedelta
-
     blob = pytest.importorskip("azure.storage.blob")
     token = blob.generate_container_sas(
         azurite["account_name"],
@@ -252,7 +251,25 @@ def test_a_sas_token_works_instead_of_a_key(azurite: dict[str, str]) -> None:
         permission="racwdl",
         expiry=datetime.now(UTC) + timedelta(hours=1),
     )
-    keyless = {key: value for key, value in azurite.items() if key != "account_key"}
-    lake = Lake(f"az://{CONTAINER}/sas", {**keyless, "sas_token": token})
+    lake = Lake(f"az://{CONTAINER}/sas", {**_keyless(azurite), "sas_token": token})
     lake.table("raw.x").append(pa.table({"n": [1]}))
     assert lake.tables() == ["raw.x"]
+    with pytest.raises(StorageError, match="access is refused") as caught:
+        Lake(f"az://{CONTAINER}/sas", {**_keyless(azurite), "sas_token": token[:-9] + "%3D"}).tables()
+    assert "sig=" not in str(caught.value)
+
+
+def test_the_sign_in_of_the_azure_command_line_can_be_used(
+    azurite: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "az"
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(StorageError):
+        Lake(f"az://{CONTAINER}/cli", {**_keyless(azurite), "use_azure_cli": "true"}).tables()
+    assert "get-access-token" in (tmp_path / "asked").read_text()
+
+
+def _keyless(options: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in options.items() if key != "account_key"}
