@@ -19,6 +19,8 @@ from stk_ml.orchestration.pipeline import Pipeline
 from stk_ml.orchestration.protocol import PipelineRun, StepEvent, StepResult
 from stk_ml.orchestration.resolve import resolve
 
+__all__ = ["LocalRunner", "PipelineRun", "StepEvent", "StepResult"]
+
 
 class LocalRunner:
     r"""Runs pipelines in processes of this machine, with a cache of steps by content.

@@ -13,7 +13,10 @@ from stk_ml.declarations import Declared
 from stk_ml.orchestration import keys, reading, values
 from stk_ml.orchestration.graph import check_bindings, in_order
 from stk_ml.orchestration.pipeline import LITERAL_TYPES, PATH_TYPES, Pipeline, PipelineInput, Place
+from stk_ml.orchestration.resolve import check
 from stk_ml.orchestration.step_reader import StepReader
+
+__all__ = ["check", "load_pipeline"]
 
 
 def load_pipeline(file: str | Path) -> Pipeline:

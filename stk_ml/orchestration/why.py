@@ -45,6 +45,12 @@ class Why:
     reason: str
     changes: tuple[Change, ...] = ()
 
+    def __str__(self) -> str:
+        reason = "changed:" if self.changes and self.reason.startswith("changed") else self.reason
+        listed = "".join(f"\n  {change.detail}" for change in self.changes)
+        versus = f", compared with {self.before}" if self.changes else ""
+        return f"{self.step} of {self.pipeline} ({self.status} in run {self.run}{versus}): {reason}{listed}"
+
 
 def why(cache: Path, step: str, *, pipeline: str | None = None) -> Why:
     """Says why a step ran or was cached in the last run.

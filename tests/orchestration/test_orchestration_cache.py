@@ -270,6 +270,14 @@ def test_why_compares_runs_of_one_file(file, runner, job):
     assert why(runner.cache, "second", pipeline="copy").reason == "first run of this step"
 
 
+def test_why_reads_well(file, runner):
+    first = runner.run(load_pipeline(file))
+    second = runner.run(load_pipeline(file), {"rate": "0.3"})
+    assert str(why(runner.cache, "second")) == (
+        f"second of job (ran in run {second.id}, compared with {first.id}): changed:\n  parameter rate '0.1' -> '0.3'"
+    )
+
+
 def test_a_step_of_stk_ml_depends_on_its_sources_and_others_do_not(job, tmp_path):
     def invoke(argv, env, cwd):
         Path(argv[-1], "x").write_text("1")
