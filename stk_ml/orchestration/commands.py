@@ -72,9 +72,10 @@ def command(
     ports = {f"AZURE_ML_INPUT_{name}": value for name, value in values.items()}
     ports |= {f"AZURE_ML_OUTPUT_{name}": path for name, path in out.items()}
     located = [row.name for row in step.inputs.values() if row.type in PATH_TYPES]
-    ours = is_ours(step)
     return Command(
-        arguments=expressions.arguments(step.command, values, out) if ours else None,
+        arguments=expressions.arguments(step.command, values, out)
+        if expressions.program(step.command) == PROGRAM
+        else None,
         line=expressions.render(step.command, values, out, paths=located),
         environment={**environment, **ports, **own},
         cwd=cwd,
@@ -82,11 +83,6 @@ def command(
         timeout=step.timeout,
         own_process=bool(own) or step.timeout is not None,
     )
-
-
-def is_ours(step: Step) -> bool:
-    """Whether the command of a step is a ``stk-ml`` command."""
-    return expressions.program(step.command) == PROGRAM
 
 
 def invoke_here(invoke: Invoke, command: Command) -> int:

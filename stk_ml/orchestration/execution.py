@@ -247,7 +247,7 @@ class Execution:
             environment=step.environment,
             environment_variables=step.environment_variables,
             outputs={name: out.type for name, out in step.outputs.items()},
-            program=self._program if commands.is_ours(step) else {},
+            program=self._program if commands.PROGRAM in step.command else {},
             lock=self.lock,
             is_deterministic=step.is_deterministic,
         )

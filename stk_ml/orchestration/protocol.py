@@ -25,7 +25,7 @@ class KeyParts:
         environment: its description.
         environment_variables: as declared.
         outputs: type by name.
-        program: digest of each source file of stk_ml when the step is an ``stk-ml`` command.
+        program: digest of each source file of stk_ml when the command names ``stk-ml``.
         lock: digest of what is installed, given by the caller.
         is_deterministic: false keeps the step from being cached.
     """

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from stk_ml.errors import DeclarationError, UnknownNameError, closest
+from stk_ml.errors import DeclarationError, UnknownNameError
 from stk_ml.orchestration import values
 from stk_ml.orchestration.graph import error
 from stk_ml.orchestration.pipeline import (
@@ -84,13 +84,14 @@ def local(text: str, kind: str, place: Place, name: str, datastores: Mapping[str
     text = text.removeprefix("file://").removeprefix("file:")
     found = _DATASTORE.fullmatch(text)
     if found:
-        if found["name"] not in datastores:
+        folder = datastores.get(found["name"], "")
+        if not folder or "://" in folder:
+            what = f"is at {folder}" if folder else "has no folder on this machine"
+            known = f"; known datastores: {', '.join(sorted(datastores))}" if datastores and not folder else ""
             raise error(
-                place,
-                f"{name}: the datastore {found['name']!r} has no folder on this machine",
-                hint=closest(found["name"], datastores) if datastores else f"--set inputs.{name}=PATH",
+                place, f"{name}: the datastore {found['name']!r} {what}", hint=f"--set inputs.{name}=PATH{known}"
             )
-        text = str(Path(datastores[found["name"]], found["path"]))
+        text = str(Path(folder, found["path"]))
     elif _URI.match(text):
         raise error(place, f"{name}: {text} is not on this machine", hint=f"download it, and --set inputs.{name}=PATH")
     path = Path(text).absolute()

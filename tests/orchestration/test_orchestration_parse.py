@@ -218,6 +218,15 @@ def test_a_given_input_that_does_not_fit_is_an_error(files, given, message):
     assert caught.value.line in (3, 6, 22)
 
 
+def test_a_datastore_is_a_folder_of_this_machine(files, tmp_path):
+    given = {"data": "azureml://datastores/blob/paths/data.csv"}
+    pipeline = load_pipeline(files())
+    assert resolve(pipeline, given, {"blob": str(tmp_path)})["first"]["data"] == str(tmp_path / "data.csv")
+    with pytest.raises(DeclarationError, match="the datastore 'blob' is at az://lake") as caught:
+        resolve(pipeline, given, {"blob": "az://lake"})
+    assert "--set inputs.data=PATH" in caught.value.hint
+
+
 def test_an_input_that_there_is_not_is_named(files):
     with pytest.raises(UnknownNameError) as caught:
         resolve(load_pipeline(files()), {"ratte": "1"})
