@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -191,5 +192,6 @@ def _write_aside(file: Path, write: Callable[[Path], object]) -> None:
         write(aside)
         aside.replace(file)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise StorageError(f"{file} cannot be written: {error.strerror or error}", hint="is there space?") from error

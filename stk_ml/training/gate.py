@@ -174,7 +174,7 @@ def _moment(text: str) -> np.datetime64:
 
 
 def _undecidable(spec: ModelSpec, labels: Floats, challenger: Floats, champion: Floats | None) -> str:
-    if labels.size < spec.gate.min_rows:
+    if labels.size < max(spec.gate.min_rows, 1):
         return (
             f"there are {labels.size:,} matured rows to compare on, and gate.min_rows asks for {spec.gate.min_rows:,}"
         )
