@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
+
+from stk_ml.errors import StorageError
 
 #: Seconds that git may take.
 _PATIENCE = 10.0
@@ -21,9 +24,10 @@ def code_version(project: Path) -> str:
         Empty when the folder is in no git repository, it has no commit yet, or there is no git.
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # looking may not get in the way of a commit at work
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=project, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command, cwd=project, env=environ, capture_output=True, text=True, timeout=_PATIENCE, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -37,7 +41,7 @@ def lock_digest(project: Path) -> str:
         project: a folder.
 
     Raises:
-        OSError: a lock file cannot be read.
+        StorageError: a lock file cannot be read.
 
     Example:
         >>> import tempfile
@@ -48,7 +52,10 @@ def lock_digest(project: Path) -> str:
     digest = hashlib.sha256()
     locks = sorted((project / "requirements").glob("*.lock"))
     for lock in locks:
-        digest.update(f"{lock.name}\n".encode() + lock.read_bytes())
+        try:
+            digest.update(f"{lock.name}\n".encode() + lock.read_bytes())
+        except OSError as error:
+            raise StorageError(f"{lock} cannot be read: {error.strerror or error}") from error
     if not locks:
         digest.update("\n".join(_installed()).encode())
     return digest.hexdigest()

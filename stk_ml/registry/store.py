@@ -34,6 +34,7 @@ _MEANINGS = (
     ("disk I/O error", "the disk failed or is full", "check the disk's space and health, and run it again"),
     ("File too large", "a file would become larger than allowed", "check the limits of the disk and of this account"),
     ("not a database", "it is damaged or no database", "restore a backup, or set another tracking_uri"),
+    ("filesystem tracking backend", "MLflow keeps no runs in plain folders", "set tracking_uri to sqlite:///FILE"),
     ("malformed", "it is damaged", "restore a backup, or set another tracking_uri"),
 )
 

@@ -46,11 +46,14 @@ def bounded(value: object, limit: int = VALUE_LENGTH) -> str:
 def key(text: str) -> str:
     """A key that MLflow takes: other characters become ``_``, and it is cut to the longest that is allowed.
 
+    Slashes go too, for MLflow refuses keys that would be unusual paths.
+
     Example:
-        >>> key("learner.params.a=b")
-        'learner.params.a_b'
+        >>> key("learner.params.a=b"), key("data/flights.csv"), key("..")
+        ('learner.params.a_b', 'data_flights.csv', '__')
     """
-    return re.sub(r"[^\w\-./ ]", "_", text)[:KEY_LENGTH]
+    kept = re.sub(r"[^\w\-. ]", "_", text)[:KEY_LENGTH]
+    return kept if kept.strip(".") else "_" * len(kept)
 
 
 def stored(tags: Mapping[str, object]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from stk_ml.registry.models import ModelRegistry
 def fresh_store(tmp_path_factory) -> Path:
     """An MLflow database with its schema, made once: creating it takes a second or more."""
     folder = tmp_path_factory.mktemp("fresh")
+    (folder / "mlflow.db").touch()  # an empty file counts as no store yet
     assert ModelRegistry(f"sqlite:///{folder}/mlflow.db", folder / "artifacts").names() == []
     return folder / "mlflow.db"
 

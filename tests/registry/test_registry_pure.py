@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stk_ml.contracts import Evaluation, Interval, Metrics
+from stk_ml.errors import StorageError
 from stk_ml.model_spec import DataSpec, FeatureUse, LearnerSpec, ModelSpec
 from stk_ml.registry import logged, provenance, tags
 
@@ -116,3 +117,9 @@ def test_lock_digest_covers_every_lock_file(tmp_path):
     two = provenance.lock_digest(tmp_path)
     assert len({installed, one, two}) == 3
     assert provenance.lock_digest(tmp_path) == two
+
+
+def test_a_lock_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "requirements" / "all.lock").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"all\.lock cannot be read"):
+        provenance.lock_digest(tmp_path)

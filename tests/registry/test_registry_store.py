@@ -103,6 +103,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
 def test_an_unknown_kind_of_store_is_an_error(tmp_path):
     with pytest.raises(RegistryError, match="nonsense"):
         ModelRegistry("nonsense://x", tmp_path).names()
+    with pytest.raises(RegistryError, match="plain folders") as caught:
+        ModelRegistry(f"file:{tmp_path}/mlruns", tmp_path).names()
+    assert "sqlite:///" in caught.value.hint
 
 
 def test_a_database_locked_for_a_while_is_waited_for(uri, spec, artifact, tmp_path):
@@ -117,9 +120,32 @@ def test_a_database_locked_for_a_while_is_waited_for(uri, spec, artifact, tmp_pa
     other.close()
 
 
-def test_an_empty_file_counts_as_no_store_yet(fresh_store, tmp_path):
-    (tmp_path / "mlflow.db").touch()
-    assert ModelRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).names() == []
+def test_an_empty_file_counts_as_no_store_yet(fresh_store):
+    assert fresh_store.stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_the_base_install_is_enough(python, artifact, tmp_path):
+    """mlflow-skinny, SQLAlchemy and alembic: what only the full MLflow brings cannot be imported here."""
+    code = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pandas", "flask", "docker", "graphene", "gunicorn", "matplotlib", "scipy"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from pathlib import Path
+from stk_ml.contracts import GateVerdict
+from stk_ml.model_spec import DataSpec, ModelSpec
+from stk_ml.registry.models import ModelRegistry
+spec = ModelSpec(name="m", problem="binary", data=DataSpec(target="late", table="raw.flights"))
+registry = ModelRegistry(f"sqlite:///{sys.argv[1]}/mlflow.db", f"{sys.argv[1]}/artifacts")
+registry.register(spec, Path(sys.argv[2]))
+print(registry.settle(spec, 1, GateVerdict("first", True, "the floor is met")).aliases, registry.download("m").name)
+"""
+    process = python(code, str(tmp_path), str(artifact()))
+    assert process.communicate(timeout=180) == ("('champion',) model\n", "")
 
 
 def test_a_moved_project_still_opens(uri, spec, artifact, tmp_path):
