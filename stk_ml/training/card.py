@@ -6,6 +6,7 @@ al. 2019, "Model Cards for Model Reporting".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -197,11 +198,12 @@ def _importance(evaluation: Evaluation, kind: str) -> str:
     if not found:
         return ""
     most_shap = max((i.shap for i in found), default=0) or 1
+    digits = max(0, 2 - math.floor(math.log10(most_shap)))  # of all alike: the largest has three
     most_gain = max((i.gain for i in found), default=0) or 1
     rows: list[list[html.Cell]] = [
         [
             item.feature,
-            html.bar(item.shap / most_shap, html.number(item.shap)),
+            html.bar(item.shap / most_shap, f"{item.shap:,.{digits}f}"),
             html.bar(item.gain / most_gain, f"{item.gain:.1%}", "second"),
         ]
         for item in found

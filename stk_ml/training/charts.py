@@ -11,6 +11,7 @@ from stk_ml.contracts import CalibrationBin, Interval
 
 _WIDTH = 620.0
 _LEFT, _RIGHT = 56.0, 16.0
+_LONGEST = 24
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def over_time(points: Sequence[Point], title: str) -> str:
 
 def side_by_side(points: Sequence[Point], reference: float, title: str) -> str:
     """Estimates below each other, such as slices, with their intervals and a line at a reference value."""
-    row, top, left = 24.0, 24.0, 190.0
+    row, top = 24.0, 24.0
+    left = 34 + 7.6 * min(max((len(point.label) for point in points), default=0), _LONGEST)
     height = top + row * len(points) + 10
     scale = _Scale.around([*(p.interval for p in points), Interval(reference, reference, reference)], left, _WIDTH - 20)
     parts = []
@@ -54,7 +56,7 @@ def side_by_side(points: Sequence[Point], reference: float, title: str) -> str:
     for place, point in enumerate(points):
         y = top + row * (place + 0.5)
         low, high, value = (scale(v) for v in (point.interval.low, point.interval.high, point.interval.value))
-        label = point.label if len(point.label) <= 26 else point.label[:25] + "…"
+        label = point.label if len(point.label) <= _LONGEST else point.label[: _LONGEST - 1] + "…"
         parts.append(_text(left - 14, y + 4, label, "end", "label"))
         parts.append(f"<g>{_hover(point)}{_line('span', low, y, high, y)}{_dot(value, y)}</g>")
     return _svg(_WIDTH, height, title, parts)
