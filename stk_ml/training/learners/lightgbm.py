@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stk_ml.artifact.scorer import BoosterScorer
@@ -42,6 +46,7 @@ class LightGbmLearner:
         params, rounds = parameters(spec, data.problem)
         share = 0.5 if spec.refit else 1.0
         try:
+            _try(params)
             booster = _train(spec, params, rounds, data, lambda done: progress(done * share))
             found = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
             scores = BoosterScorer(booster, spec.threads).raw(data.validation)
@@ -99,6 +104,29 @@ def parameters(spec: LearnerSpec, problem: Problem) -> tuple[dict[str, Any], int
     if "force_col_wise" in params:
         fixed.pop("force_row_wise")
     return {**fixed, **params, "num_threads": spec.threads}, rounds
+
+
+def _try(params: Mapping[str, Any]) -> None:
+    """Fits one round on a few rows, so that a wrong value is told at once and not printed by the C library too."""
+    import lightgbm
+
+    y = np.arange(40) % 2
+    with _muted():
+        lightgbm.train(dict(params), lightgbm.Dataset(np.arange(40.0)[:, None], label=y + 0.0), num_boost_round=1)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Turns standard error away for a moment: LightGBM's C code writes each refusal to it, past every logger."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _train(
