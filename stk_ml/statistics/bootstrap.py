@@ -7,7 +7,8 @@ average precision is approximate there: its curve is read at up to 512 threshold
 
 Intervals are expanded percentile intervals (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section
 4.2): percentiles at Phi(-sqrt(B / (B - 1)) t), t from Student's distribution with B - 1 degrees of freedom, which
-is what keeps their coverage when there are few blocks.
+is what keeps their coverage when there are few blocks. Of fewer than 10 blocks no resample can lie beyond the extreme
+blocks, so there the interval also spans the value plus and minus t standard errors.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Floats = NDArray[np.float64]
 #: Maps (R, B) weights of blocks to the R values of a metric; NaN where it is not defined.
 Resampler = Callable[[Floats], Floats]
 _THRESHOLDS = 512
+_FEW = 10
 
 
 def resampler(metric: str, labels: Floats, scores: Floats, blocks: Blocks) -> Resampler:
@@ -84,7 +86,7 @@ def metric_interval(
     """A metric with its block-bootstrap interval; None where the metric is not defined (one class, no rows).
 
     The calibration error is biased upwards and a resample adds as much again, so its interval is reflected (twice the
-    value less the percentiles) and kept at or above 0.
+    value less the percentiles). No interval leaves the range of its metric.
 
     Example:
         >>> from stk_ml.statistics.blocks import make_blocks
@@ -98,10 +100,11 @@ def metric_interval(
         return None
     samples = resampler(metric, labels, scores, blocks)(resample_weights(blocks.count, resamples, seed))
     found = interval(value, samples, blocks.count, level)
+    low, high = found.low, found.high
     if metric == "calibration_error":
-        low, high = max(2 * value - found.high, 0.0), max(2 * value - found.low, 0.0)
-        return Interval(value, min(low, value), max(high, value), level)
-    return found
+        low, high = min(2 * value - found.high, value), max(2 * value - found.low, value)
+    least, most = -np.inf if metric == "r2" else 0.0, 1.0 if metric in metrics.SHARES or metric == "r2" else np.inf
+    return Interval(value, max(low, least), min(high, most), level)
 
 
 def difference_samples(
@@ -147,10 +150,14 @@ def interval(value: float, samples: Floats, blocks: int, level: float = 0.95) ->
     samples = samples[np.isfinite(samples)]
     if not samples.size:
         return Interval(value, value, value, level)
-    tail = (1 - level) / 2
+    tail, reach = (1 - level) / 2, 0.0
     if blocks > 1:
-        tail = NormalDist().cdf(-np.sqrt(blocks / (blocks - 1)) * student_quantile(1 - tail, blocks - 1))
+        expanded = np.sqrt(blocks / (blocks - 1)) * student_quantile(1 - tail, blocks - 1)
+        tail = NormalDist().cdf(-expanded)
+        reach = expanded * samples.std() if blocks < _FEW else 0.0
     low, high = np.quantile(samples, [tail, 1 - tail])
+    if reach:
+        low, high = min(low, value - reach), max(high, value + reach)
     return Interval(value, float(low), float(high), level)
 
 

@@ -19,6 +19,8 @@ EPSILON = float(np.finfo(np.float64).eps)
 CALIBRATION_BINS = 15
 #: Metrics of which more is better; of all others less is better.
 HIGHER_IS_BETTER = frozenset({"auc", "average_precision", "r2"})
+#: Metrics that lie between 0 and 1. Other losses have no upper bound, R² has no lower one.
+SHARES = frozenset({"auc", "average_precision", "brier", "calibration_error"})
 #: What is reported for each problem, in this order.
 REPORTED: Mapping[str, tuple[str, ...]] = {
     "binary": ("auc", "log_loss", "brier", "average_precision", "calibration_error"),

@@ -200,7 +200,11 @@ def _slice_note(spec: ModelSpec, evaluation: Evaluation) -> str:
 
 
 def _interval_note(spec: ModelSpec, evaluation: Evaluation) -> str:
-    unit = "whole days, because rows of one day depend on each other," if spec.timed else "random groups of rows"
+    unit = (
+        "whole days (pieces of them when there are fewer than 5), because rows of one day depend on each other,"
+        if spec.timed
+        else "random groups of rows"
+    )
     bias = (
         " The calibration error is biased upwards by chance, the more so the fewer the rows."
         if evaluation.problem == "binary"

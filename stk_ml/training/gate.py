@@ -20,7 +20,7 @@ from stk_ml.contracts import GateCheck, GateVerdict, Interval
 from stk_ml.errors import ColumnContractError
 from stk_ml.model_spec import ModelSpec, duration, instant
 from stk_ml.statistics import metrics
-from stk_ml.statistics.blocks import Blocks, make_blocks
+from stk_ml.statistics.blocks import FEWEST, PIECES, Blocks, make_blocks
 from stk_ml.statistics.bootstrap import difference_samples, interval
 from stk_ml.statistics.calibration import debiased_error
 from stk_ml.training.data import load_dataset, split_dataset, take, target, times
@@ -86,13 +86,14 @@ def _decide(
 ) -> GateVerdict:
     rows = labels.size
     blocks = make_blocks(rows, times, seed=spec.learner.seed)
+    basis = f"{rows:,} rows" + (f" of fewer than {FEWEST} days" if blocks.kind == PIECES else "")
     floor, calibration = _floor(spec, labels, challenger), _calibration(spec, labels, challenger, blocks)
     if champion is None:
         none = tuple(GateCheck(name, None, "there is no champion") for name in ("superiority", "non_inferiority"))
         checks = (*none, floor, GateCheck("worst_slice", None, "there is no champion"), calibration)
         outcome: Outcome = "first" if floor.passed else "refused"
         said = "There is no champion yet, and" if floor.passed else "Refused:"
-        return GateVerdict(outcome, outcome == "first", f"{said} {floor.detail} on {rows:,} rows.", None, checks, rows)
+        return GateVerdict(outcome, outcome == "first", f"{said} {floor.detail} on {basis}.", None, checks, rows)
     difference = _difference(spec, labels, challenger, champion, blocks)
     checks = (
         _superiority(difference),
@@ -103,7 +104,7 @@ def _decide(
     )
     outcome = _outcome(difference, checks)
     promote = outcome in ("better", "not_worse")
-    return GateVerdict(outcome, promote, _reason(spec, outcome, difference, checks, rows), difference, checks, rows)
+    return GateVerdict(outcome, promote, _reason(spec, outcome, difference, checks, basis), difference, checks, rows)
 
 
 def compare(
@@ -279,13 +280,13 @@ def _outcome(difference: Interval, checks: tuple[GateCheck, ...]) -> Outcome:
     return "not_worse" if non_inferiority.passed else "cannot_tell"
 
 
-def _reason(spec: ModelSpec, outcome: Outcome, difference: Interval, checks: tuple[GateCheck, ...], rows: int) -> str:
+def _reason(spec: ModelSpec, outcome: Outcome, difference: Interval, checks: tuple[GateCheck, ...], basis: str) -> str:
     title, margin = metrics.TITLES[spec.primary], _text(spec.gate.margin)
     size = _text(abs(difference.value))
-    span = f"({spec.gate.level:.0%} interval {_text(difference.low)} to {_text(difference.high)}) on {rows:,} rows"
+    span = f"({spec.gate.level:.0%} interval {_text(difference.low)} to {_text(difference.high)}) on {basis}"
     if outcome == "refused":
         failed = "; ".join(check.detail for check in checks[2:] if check.passed is False)
-        return f"Refused on {rows:,} rows: {failed}."
+        return f"Refused on {basis}: {failed}."
     if outcome in ("better", "worse"):
         return f"The {title} is {outcome} than the champion's by {size} {span}."
     sign = "better" if difference.value >= 0 else "worse"
@@ -300,7 +301,9 @@ def _shown(found: Interval, name: str = "interval") -> str:
 
 
 def _text(value: float) -> str:
-    """Four decimals, or four digits when large, without trailing zeros."""
+    """Four decimals, fewer when large, two digits when tiny, without trailing zeros."""
+    if 0 < abs(value) < 0.001:
+        return f"{value:.2g}"
     text = f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

@@ -85,13 +85,23 @@ def test_resamples_without_positives_are_left_out():
     assert found.low <= found.value <= found.high
 
 
+@pytest.mark.parametrize("name", ["auc", "brier", "average_precision", "calibration_error", "log_loss", "r2"])
+def test_no_interval_leaves_the_range_of_its_metric(name):
+    labels, _, times = sample(60, days=6)
+    scores = np.clip(labels + np.random.default_rng(0).normal(0, 0.25, 60), 0.01, 0.99)
+    found = metric_interval(name, labels, scores, make_blocks(60, times))
+    assert found.low >= 0 or name == "r2"
+    assert found.low <= found.value <= found.high
+    assert found.high <= 1 or name == "log_loss"
+
+
 def day_effects(rng, days, rows):
     """Rows whose errors share a day effect, so that n rows say less than n."""
     of = np.repeat(np.arange(days), rows)
     return of, rng.normal(0, 0.5, days)[of] + rng.normal(0, 1, of.size)
 
 
-@pytest.mark.parametrize("days", [12, 60])
+@pytest.mark.parametrize("days", [8, 12, 60])
 def test_intervals_of_a_mean_cover_in_spite_of_day_effects(days):
     rng, covered, trials = np.random.default_rng(5), 0, 400
     for trial in range(trials):

@@ -57,8 +57,15 @@ def test_equal_skill_with_day_effects_is_promoted_in_at_most_5_percent(metric):
     assert promoted(metric, day_effect=1.0) <= 0.05
 
 
-def test_equal_skill_on_few_days_is_promoted_in_at_most_5_percent():
-    assert promoted("mae", day_effect=1.0, days=12) <= 0.05
+@pytest.mark.parametrize("days", [5, 8, 12])
+def test_equal_skill_on_few_days_is_promoted_in_at_most_5_percent(days):
+    assert promoted("mae", day_effect=1.0, days=days) <= 0.05
+
+
+def test_rows_of_fewer_than_5_days_are_told():
+    labels, times, new, old = world(1, challenger=0.5, days=3)
+    verdict = gate(model(), labels, new, old, times=times)
+    assert "on 2,000 rows of fewer than 5 days" in verdict.reason
 
 
 def passed(verdict):
