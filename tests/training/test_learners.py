@@ -130,6 +130,11 @@ def test_a_parameter_that_lightgbm_does_not_take_is_named(params: dict[str, Any]
     assert hint in caught.value.hint
 
 
+def test_parameters_per_feature_are_taken() -> None:
+    params = {"monotone_constraints": [1, 0, 0], "interaction_constraints": [[0, 1], [2]], "n_estimators": 5}
+    assert LightGbmLearner().learn(quick(params=params), data(), silent).iterations >= 1
+
+
 def test_aliases_become_main_names() -> None:
     params, rounds = parameters(quick(params={"n_estimators": 12, "eta": 0.3, "max_leaf": 9}), "regression")
     assert rounds == 12

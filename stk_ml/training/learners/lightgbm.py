@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from stk_ml.artifact.scorer import BoosterScorer
@@ -19,6 +18,7 @@ from stk_ml.training.learners.protocol import Array, Learned, LearningData
 
 #: The most rounds when the file does not say: with early stopping, and without.
 ROUNDS = {True: 1000, False: 100}
+_FEW = 1000
 _OBJECTIVES = {
     "binary": ("binary", "cross_entropy"),
     "regression": ("regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"),
@@ -46,7 +46,7 @@ class LightGbmLearner:
         params, rounds = parameters(spec, data.problem)
         share = 0.5 if spec.refit else 1.0
         try:
-            _try(params)
+            _try(params, data)
             booster = _train(spec, params, rounds, data, lambda done: progress(done * share))
             found = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
             scores = BoosterScorer(booster, spec.threads).raw(data.validation)
@@ -106,13 +106,13 @@ def parameters(spec: LearnerSpec, problem: Problem) -> tuple[dict[str, Any], int
     return {**fixed, **params, "num_threads": spec.threads}, rounds
 
 
-def _try(params: Mapping[str, Any]) -> None:
+def _try(params: Mapping[str, Any], data: LearningData) -> None:
     """Fits one round on a few rows, so that a wrong value is told at once and not printed by the C library too."""
     import lightgbm
 
-    y = np.arange(40) % 2
+    few = _dataset(data.train.slice(0, _FEW), data.train_target[:_FEW], data.schema.categorical)
     with _muted():
-        lightgbm.train(dict(params), lightgbm.Dataset(np.arange(40.0)[:, None], label=y + 0.0), num_boost_round=1)
+        lightgbm.train(dict(params), few, num_boost_round=1)
 
 
 @contextmanager
