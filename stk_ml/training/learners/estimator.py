@@ -36,12 +36,10 @@ class EstimatorLearner:
 
     def learn(self, spec: LearnerSpec, data: LearningData, progress: Callable[[float], None]) -> Learned:
         """Fits on the training rows; the validation rows calibrate only, so there is no refit."""
-        import joblib
-
         estimator = build(spec, data.problem, self.code_dir)
         pipeline = _pipeline(data.schema, estimator)
         try:
-            with joblib.parallel_config(n_jobs=spec.threads or -1):
+            with _threads(estimator, spec.threads or -1):
                 pipeline.fit(to_matrix(data.train), data.train_target)
         except Exception as error:  # an estimator raises what it likes about its parameters and its data
             raise UsageError(f"{spec.estimator} cannot be fitted: {error}") from error
@@ -125,6 +123,18 @@ def _importable(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
+
+
+@contextmanager
+def _threads(estimator: Any, threads: int) -> Iterator[None]:
+    """Lets an ensemble use threads while it is fitted; how many there were is no part of the model."""
+    known = estimator.get_params(deep=False)
+    if not (type(estimator).__module__.startswith("sklearn.ensemble.") and known.get("n_jobs", threads) is None):
+        yield
+        return
+    estimator.set_params(n_jobs=threads)
+    yield
+    estimator.set_params(n_jobs=None)
 
 
 def _pipeline(schema: FeatureSchema, estimator: Any) -> Any:
