@@ -59,9 +59,17 @@ def test_lightgbm_stops_early_and_its_scores_are_those_of_the_found_rounds() -> 
         quick(refit=False, params={"n_estimators": 500, "num_leaves": 31}), data(), told.append
     )
     assert 1 <= learned.iterations < 500
-    np.testing.assert_array_equal(learned.scorer.raw(data().validation), learned.validation_scores)
+    np.testing.assert_allclose(learned.scorer.raw(data().validation), learned.validation_scores, rtol=1e-12)
     assert learned.scorer.booster.num_trees() == learned.iterations  # type: ignore[attr-defined]
     assert told == sorted(told)
+
+
+@pytest.mark.parametrize("metric", ["auc", "binary_error", "auc,binary_logloss"])
+def test_validation_scores_are_those_of_the_found_rounds_whatever_stops(metric: str) -> None:
+    params = {"n_estimators": 500, "num_leaves": 31, "metric": metric.split(",")}
+    learned = LightGbmLearner().learn(quick(refit=False, params=params), data(), silent)
+    assert 1 <= learned.iterations < 500
+    np.testing.assert_allclose(learned.scorer.raw(data().validation), learned.validation_scores, rtol=1e-12)
 
 
 def test_a_refit_sees_the_validation_rows_but_the_validation_scores_do_not() -> None:

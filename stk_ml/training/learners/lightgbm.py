@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stk_ml.artifact.scorer import BoosterScorer
@@ -47,9 +48,12 @@ class LightGbmLearner:
         share = 0.5 if spec.refit else 1.0
         try:
             _try(params, data)
-            booster = _train(spec, params, rounds, data, lambda done: progress(done * share))
+            remembered = _Remember()
+            booster = _train(spec, params, rounds, data, remembered, lambda done: progress(done * share))
             found = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
-            scores = BoosterScorer(booster, spec.threads).raw(data.validation)
+            scores = remembered.scores(found)
+            if scores is None:
+                scores = BoosterScorer(booster, spec.threads).raw(data.validation)
             if spec.refit:
                 booster = lightgbm.train(
                     params,
@@ -130,7 +134,12 @@ def _muted() -> Iterator[None]:
 
 
 def _train(
-    spec: LearnerSpec, params: Mapping[str, Any], rounds: int, data: LearningData, progress: Callable[[float], None]
+    spec: LearnerSpec,
+    params: Mapping[str, Any],
+    rounds: int,
+    data: LearningData,
+    remembered: _Remember,
+    progress: Callable[[float], None],
 ) -> Any:
     import lightgbm
 
@@ -138,9 +147,41 @@ def _train(
     callbacks: list[Any] = [_Progress(progress)]
     if not spec.early_stopping:
         return lightgbm.train(dict(params), train, num_boost_round=rounds, callbacks=callbacks)
-    callbacks.append(lightgbm.early_stopping(spec.early_stopping, verbose=False))
-    validation = train.create_valid(data.validation, label=data.validation_target)
-    return lightgbm.train(dict(params), train, num_boost_round=rounds, valid_sets=[validation], callbacks=callbacks)
+    callbacks += [remembered, lightgbm.early_stopping(spec.early_stopping, verbose=False)]
+    return lightgbm.train(
+        dict(params),
+        train,
+        num_boost_round=rounds,
+        valid_sets=[train.create_valid(data.validation, label=data.validation_target)],
+        feval=remembered.feval,
+        callbacks=callbacks,
+    )
+
+
+class _Remember:
+    """Keeps the validation scores of each metric's best round: LightGBM has them at hand, and scoring takes seconds."""
+
+    order = 25  # before early stopping, which leaves the loop by an exception
+    before_iteration = False
+
+    def __init__(self) -> None:
+        self._newest: Array = np.empty(0)
+        self._best: dict[str, tuple[float, int, Array]] = {}
+
+    def feval(self, scores: Array, validation: Any) -> list[Any]:
+        """Called by LightGBM after each round; no metric of ours."""
+        self._newest = scores.copy()
+        return []
+
+    def scores(self, rounds: int) -> Array | None:
+        """The validation scores after so many rounds, if they were kept."""
+        return next((kept for _, at, kept in self._best.values() if at == rounds), None)
+
+    def __call__(self, state: Any) -> None:
+        for _, metric, value, higher_is_better, *_ in state.evaluation_result_list:
+            better = value if higher_is_better else -value
+            if metric not in self._best or better > self._best[metric][0]:
+                self._best[metric] = better, state.iteration + 1, self._newest
 
 
 def _dataset(table: pa.Table, target: Array, categorical: list[int]) -> Any:
