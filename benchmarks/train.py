@@ -159,7 +159,7 @@ def ours(folder: Path) -> int:
 
 
 def child(side: str, folder: Path) -> dict[str, float]:
-    """Runs one side in a process of its own: seconds, peak memory in MB, trees."""
+    """Runs one side in a process of its own: seconds, peak memory in MB, trees, CPU seconds, load."""
     start = time.perf_counter()
     command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
@@ -168,7 +168,13 @@ def child(side: str, folder: Path) -> dict[str, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{side} ended with status {status}")
-    return {"seconds": time.perf_counter() - start, "memory": usage.ru_maxrss / 1024, "trees": int(trees.split()[-1])}
+    return {
+        "seconds": time.perf_counter() - start,
+        "memory": usage.ru_maxrss / 1024,
+        "trees": int(trees.split()[-1]),
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "load": os.getloadavg()[0],  # far above the number of threads, the machine was busy and seconds mean little
+    }
 
 
 def main() -> None:

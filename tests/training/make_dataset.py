@@ -64,7 +64,9 @@ def spec(learner: LearnerSpec | None = None, **changes: object) -> ModelSpec:
     fields: dict[str, object] = {
         "name": "late-parcel",
         "problem": "binary",
-        "data": DataSpec("late", table="t.parquet", entity=("id",), as_of="as_of", label_time="late_known", label_delay="1d"),
+        "data": DataSpec(
+            "late", table="t.parquet", entity=("id",), as_of="as_of", label_time="late_known", label_delay="1d"
+        ),
         "split": SplitSpec(validation_from="2024-03-01", test_from="2024-03-20"),
         "learner": learner or LearnerSpec(params={"num_leaves": 7, "n_estimators": 40}, early_stopping=10, threads=1),
     }
