@@ -57,7 +57,7 @@ def generate(folder: Path) -> None:
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def ours(folder: Path):  # noqa: ANN201
+def ours(folder: Path):
     """The join as stk-ml runs it, over the files."""
     from datetime import timedelta
 
@@ -81,7 +81,7 @@ def ours(folder: Path):  # noqa: ANN201
     return time.perf_counter() - started, table
 
 
-def pandas(folder: Path):  # noqa: ANN201
+def pandas(folder: Path):
     """The same with pandas: sorts, the filter of late corrections, merge_asof, look-back."""
     import pandas as pd
     import pyarrow as pa
@@ -151,7 +151,8 @@ def assert_equal(folder: Path) -> None:
     import pyarrow as pa
 
     one, two = (pa.ipc.open_file(pa.memory_map(str(folder / f"{s}.arrow"))).read_all() for s in ("ours", "pandas"))
-    assert one.column_names == two.column_names and one.num_rows == two.num_rows == ROWS
+    assert one.column_names == two.column_names
+    assert one.num_rows == two.num_rows == ROWS
     for name in one.column_names:
         left, right = (t[name].cast("int64" if name in ("id", "as_of") else "float64").to_numpy() for t in (one, two))
         np.testing.assert_array_equal(left, right, err_msg=name)

@@ -130,7 +130,15 @@ class LearnerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is measured: metrics per month always, and per value of each ``slices`` column with ``min_rows`` rows."""
+    """What is measured: per split and month always, and per value of the columns in ``slices``.
+
+    Attributes:
+        slices: columns whose values are measured apart.
+        min_rows: a value with fewer test rows is left out.
+        max_groups: at most so many values of a column, the most frequent ones.
+        resamples: of the bootstrap behind each interval.
+        level: coverage of the intervals.
+    """
 
     slices: tuple[str, ...] = ()
     min_rows: int = 200

@@ -63,6 +63,11 @@ class Workspace:
 
     def __init__(self, project: str | Path | None = None, *, profile: str | None = None, **flags: str | None) -> None:
         self.settings = Settings.load(project, profile=profile, flags=flags)
+        # Steps open the project anew: what was asked for here must hold there too, and MLflow in a user's own step
+        # finds the store as it does on Azure ML.
+        given = {f"STK_ML_{name.upper()}": value for name, value in flags.items() if value is not None}
+        chosen = {"STK_ML_PROFILE": profile} if profile else {}
+        self._environment = {**given, **chosen, "MLFLOW_TRACKING_URI": self.settings.tracking_uri}
 
     @cached_property
     def lake(self) -> Lake:
@@ -115,6 +120,7 @@ class Workspace:
             lock=lock_digest(settings.project),
             on_event=on_event,
             project=settings.project,
+            environment=self._environment,
         )
 
     def model_file(self, model: str | Path) -> Path:

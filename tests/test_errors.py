@@ -17,7 +17,11 @@ def test_the_docstring_draws_the_whole_tree(error: type[errors.StkMlError]) -> N
 
 @pytest.mark.parametrize("error", [c for c in CLASSES if c is not errors.StkMlError], ids=lambda error: error.__name__)
 def test_each_error_refines_a_built_in(error: type[errors.StkMlError]) -> None:
-    refined = [base for base in error.__mro__ if base.__module__ == builtins.__name__ and base not in (Exception, BaseException, object)]
+    refined = [
+        base
+        for base in error.__mro__
+        if base.__module__ == builtins.__name__ and base not in (Exception, BaseException, object)
+    ]
     assert refined
 
 

@@ -11,7 +11,8 @@ from stk_ml.settings import Settings
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "stk.toml").write_text(
-        '[project]\nprofile = "desk"\n[profile.desk]\nlake = "data"\n[profile.desk.lake_options]\naccount_key = "s3cret"\n'
+        '[project]\nprofile = "desk"\n[profile.desk]\nlake = "data"\n'
+        '[profile.desk.lake_options]\naccount_key = "s3cret"\n'
         '[profile.cloud]\nlake = "az://lake"\n'
     )
     return tmp_path

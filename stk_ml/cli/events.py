@@ -30,7 +30,9 @@ class Watcher:
         self._progress: Progress | None = None
 
     def __enter__(self) -> Watcher:
-        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") if _real(sys.stderr) else sys.stderr
+        self._terminal = (
+            os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") if _real(sys.stderr) else sys.stderr
+        )
         if not self._quiet and self._terminal.isatty():
             from rich.console import Console
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -40,7 +42,9 @@ class Watcher:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._progress is not None:
             self._progress.stop()
         if self._terminal is not sys.stderr:

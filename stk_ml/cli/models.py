@@ -68,9 +68,7 @@ def run_show(args: argparse.Namespace, out: Output) -> int:
     details = _workspace(args).registry.show(args.ref)
     out.document(details)
     version = details.version
-    out.line(
-        f"{version.name}:{version.version} [{', '.join(version.aliases)}]  digest {version.digest}  run {version.run_id}"
-    )
+    out.line(f"{version.name}:{version.version} [{', '.join(version.aliases)}]  digest {version.digest}")
     out.table(
         "metrics",
         ["metric", "value"],
@@ -78,6 +76,7 @@ def run_show(args: argparse.Namespace, out: Output) -> int:
         right=(1,),
     )
     out.table("tags", ["tag", "value"], sorted(version.tags.items()))
+    out.line(f"run    {version.run_id}")
     out.line(f"where  {details.where}")
     return 0
 

@@ -8,6 +8,7 @@ stk-ml step register --model M --dataset DIR --artifact DIR --evaluation DIR --c
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,13 @@ def _register(
     version = registry.register(spec, args.artifact, evaluation=args.evaluation, dataset=dataset, tags=tags)
     current = TrainedModel.load(registry.download(f"{spec.name}:{champion.version}")) if champion.version else None
     verdict = compare(spec, args.dataset, TrainedModel.load(args.artifact), current)
-    return registry.settle(spec.name, version.version, verdict), verdict
+    settled = registry.settle(spec.name, version.version, verdict, against=champion)
+    if verdict.promote and "champion" not in settled.aliases:
+        reason = (
+            "another version was promoted while this one was trained, so it was not compared with that one; train again"
+        )
+        verdict = replace(verdict, outcome="cannot_tell", promote=False, reason=reason)
+    return settled, verdict
 
 
 def _spec(args: argparse.Namespace) -> tuple[Path, ModelSpec]:

@@ -117,9 +117,8 @@ def show(training: Training, out: Output) -> None:
     out.line(f"gate      {verb} ({verdict.outcome}): {verdict.reason}")
     for check in verdict.checks:
         out.line(f"          {_MARK[check.passed]} {check.name}: {check.detail}")
-    out.line(
-        f"version   {version.name}:{version.version} [{', '.join(version.aliases) or 'no alias'}]  digest {version.digest[:12]}"
-    )
+    aliases = ", ".join(version.aliases) or "no alias"
+    out.line(f"version   {version.name}:{version.version} [{aliases}]  digest {version.digest[:12]}")
     out.line(f"card      {training.card}")
     out.line(f"look      mlflow ui --backend-store-uri {registration.tracking_uri}")
     out.line(f"model     {training.model_file}")

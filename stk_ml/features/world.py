@@ -36,8 +36,8 @@ class World:
         self.connection = duckdb.connect(config=config)
         # An Arrow source tells no row count; DuckDB would take it for small and run ASOF joins as nested loops.
         self.connection.execute(
-            "SET asof_loop_join_threshold = 0; SET TimeZone = 'UTC'; CREATE SCHEMA raw; CREATE SCHEMA curated; CREATE SCHEMA features; "
-            "CREATE SCHEMA source"
+            "SET asof_loop_join_threshold = 0; SET TimeZone = 'UTC'; "
+            "CREATE SCHEMA raw; CREATE SCHEMA curated; CREATE SCHEMA features; CREATE SCHEMA source"
         )
 
     def __enter__(self) -> World:

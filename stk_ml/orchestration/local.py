@@ -37,6 +37,7 @@ class LocalRunner:
             before the run: sys.stdout may be the log of a step.
         threads: steps that run side by side.
         project: the project's folder; steps find it as STK_ML_PROJECT.
+        environment: variables that every step finds beside those of this process.
 
     Example:
         >>> import tempfile
@@ -71,10 +72,12 @@ class LocalRunner:
         on_event: Callable[[StepEvent], None] | None = None,
         threads: int = 2,
         project: Path | None = None,
+        environment: Mapping[str, str] = {},
     ) -> None:
         self.cache = Path(cache).absolute()
         self.invoke, self.datastores, self.lock = invoke, datastores, lock
         self.on_event, self.threads, self.project = on_event, max(1, threads), project
+        self.environment = dict(environment)
 
     def run(
         self,
@@ -135,6 +138,7 @@ class LocalRunner:
         environment = dict(os.environ)
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         environment["AZUREML_ROOT_RUN_ID"] = run_id
+        environment.update(self.environment)
         if self.project is not None:
             environment["STK_ML_PROJECT"] = str(self.project.absolute())
         return environment

@@ -79,7 +79,8 @@ def test_json_puts_one_document_on_standard_output_even_for_an_error(tmp_path: P
 def test_json_keeps_what_libraries_print_away_from_standard_output(tmp_path: Path) -> None:
     script = (
         "import os\nfrom stk_ml.cli.output import Output\nout = Output(json=True)\n"
-        "with out.standard_output():\n    print('chatter', flush=True); os.write(1, b'from C\\n'); out.document({'a': 1})\n"
+        "with out.standard_output():\n"
+        "    print('chatter', flush=True); os.write(1, b'from C\\n'); out.document({'a': 1})\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == {"a": 1}

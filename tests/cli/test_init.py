@@ -44,7 +44,8 @@ def test_an_installed_wheel_lays_out_a_project_and_lists_its_views(tmp_path: Pat
     environ = {**os.environ, "PYTHONPATH": str(site)}
 
     def run(*words: str, folder: Path) -> str:
-        code = f"import stk_ml, sys; assert stk_ml.__file__.startswith({str(site)!r}); from stk_ml.cli.app import main; sys.exit(main())"
+        code = f"import stk_ml, sys; assert stk_ml.__file__.startswith({str(site)!r})\n"
+        code += "from stk_ml.cli.app import main; sys.exit(main())"
         command = [sys.executable, "-c", code, *words]
         return subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout
 

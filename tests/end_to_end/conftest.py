@@ -35,7 +35,16 @@ def shop(project: Path) -> Path:
             weight = "" if draw.random() < 0.1 else round(draw.uniform(0.1, 30), 2)
             signal = distance / 250 - 2 + (1.2 if carrier == "west" else 0)
             late = int(draw.random() < 1 / (1 + math.exp(-signal)))
-            rows.writerow([day.isoformat(), round(distance, 1), carrier, weight, late, round(6 + distance / 40 + draw.gauss(0, 1), 2)])
+            rows.writerow(
+                [
+                    day.isoformat(),
+                    round(distance, 1),
+                    carrier,
+                    weight,
+                    late,
+                    round(6 + distance / 40 + draw.gauss(0, 1), 2),
+                ]
+            )
     return project
 
 

@@ -30,7 +30,11 @@ def test_a_csv_becomes_a_registered_champion_and_is_not_trained_twice(shop: Path
 
     again = answer(stk("train", "shop-late", "--json"))
     assert (again["version"], again["digest"]) == (1, first["digest"])
-    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} <= {"snapshot", "champion", "register"}
+    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} <= {
+        "snapshot",
+        "champion",
+        "register",
+    }
     assert again["verdict"]["outcome"] == "same"
     third = answer(stk("train", "shop-late", "--json"))
     assert {name for name, step in third["steps"].items() if step["status"] == "ran"} == {"snapshot", "champion"}
@@ -43,7 +47,14 @@ def test_a_csv_becomes_a_registered_champion_and_is_not_trained_twice(shop: Path
 
 def test_people_get_a_table_a_verdict_and_where_to_look(shop: Path, stk: Run) -> None:
     shown = stk(*TABLE).stdout
-    for expected in ("auc", "2024-", "promoted (first)", "shop-late:1", "card.html", "mlflow ui --backend-store-uri sqlite:///"):
+    for expected in (
+        "auc",
+        "2024-",
+        "promoted (first)",
+        "shop-late:1",
+        "card.html",
+        "mlflow ui --backend-store-uri sqlite:///",
+    ):
         assert expected in shown
     assert "random" not in shown
 
@@ -84,13 +95,16 @@ def test_python_users_can_do_it_too(shop: Path, monkeypatch: pytest.MonkeyPatch)
     training = train(table="shop.csv", target="late", time="day")
     assert training.registration.version.version == 1
     model = load_model("shop-late@champion")
-    rows = [{"distance": 850.0, "carrier": "west", "weight": None, "hours": 20.0}, {"distance": 5.0, "carrier": "north", "weight": 2.0, "hours": 6.0}]
+    rows = [
+        {"distance": 850.0, "carrier": "west", "weight": None, "hours": 20.0},
+        {"distance": 5.0, "carrier": "north", "weight": 2.0, "hours": 6.0},
+    ]
     far, near = model.predict(rows)
     assert 0 <= near < far <= 1
 
     unseen = [{"distance": 5.0, "carrier": "pigeon", "weight": 2.0, "hours": 6.0}]
     assert 0 <= model.predict(unseen)[0] <= 1
-    with pytest.raises(ColumnContractError, match="carrier.*pigeon"):
+    with pytest.raises(ColumnContractError, match=r"carrier.*pigeon"):
         model.predict(unseen, unseen="error")
     with pytest.raises(UnknownNameError, match="shop-lat"):
         load_model("shop-lat")
@@ -110,7 +124,9 @@ def test_one_changed_byte_in_the_store_and_the_model_is_refused(shop: Path, stk:
 
 def test_two_trainings_at_once_on_one_store_and_lake(shop: Path, stk: Run) -> None:
     command = [sys.executable, "-m", "stk_ml", "train", "--table", "shop.csv", "--time", "day", "--json", "--target"]
-    both = [subprocess.Popen([*command, target], cwd=shop, stdout=-1, stderr=-1, text=True) for target in ("late", "hours")]
+    both = [
+        subprocess.Popen([*command, target], cwd=shop, stdout=-1, stderr=-1, text=True) for target in ("late", "hours")
+    ]
     results = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert {v["name"] for v in answer(stk("models", "list", "--json"))} == {"shop-late", "shop-hours"}
@@ -126,7 +142,9 @@ def test_two_trainings_of_one_model_at_once_make_one_version(shop: Path, stk: Ru
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_killed_training_leaves_nothing_half_done_and_goes_on(shop: Path, stk: Run, stop: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "stk_ml", *TABLE], cwd=shop, stdout=-1, stderr=-1, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stk_ml", *TABLE], cwd=shop, stdout=-1, stderr=-1, start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while not list((shop / ".stk").rglob("dataset.json")) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -85,7 +85,8 @@ def test_a_schema_of_another_mlflow_is_refused(uri, tmp_path, revision, message,
     assert hint in caught.value.hint
 
 
-def test_a_read_only_database_can_be_read_only(uri, spec, artifact, tmp_path):
+def test_a_read_only_database_can_be_read_only(uri, spec, artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow makes the folder that it reads in such a URI
     ModelRegistry(uri, tmp_path / "artifacts").register(spec, artifact("one"))
     registry = ModelRegistry(f"sqlite:///file:{tmp_path}/mlflow.db?mode=ro&uri=true", tmp_path / "artifacts")
     assert registry.names() == ["flight-delay"]
