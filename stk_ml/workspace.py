@@ -101,7 +101,7 @@ class Workspace:
         """The engine that builds feature views and training sets."""
         from stk_ml.features.local import DuckDBFeatureEngine
 
-        return DuckDBFeatureEngine(self.lake, self.catalog(views), progress=progress)
+        return DuckDBFeatureEngine(self.lake, self.catalog(views), progress=progress, root=self.settings.project)
 
     def runner(self, on_event: Callable[[Any], None] | None = None) -> LocalRunner:
         """Runs Azure ML pipeline files on this machine."""
@@ -125,7 +125,9 @@ class Workspace:
 
     def model_file(self, model: str | Path) -> Path:
         """The YAML file of a model given by name or by path."""
-        return model_spec.find(str(model), self.pipelines).resolve()
+        own = self.settings.pipelines
+        declared = str(model) in model_spec.names(own)
+        return model_spec.find(str(model), own if declared else self.pipelines).resolve()
 
     def train(
         self,
@@ -180,7 +182,8 @@ class Workspace:
     def _declare(self, table: str, target: str, time: str) -> Path:
         from stk_ml.features.infer import declare_table
 
-        return declare_table(self.lake, table, target, time, folder=self.settings.pipelines / "models")
+        folder = self.settings.pipelines / "models"
+        return declare_table(self.lake, table, target, time, folder=folder, root=self.settings.project)
 
 
 def train(model: str | Path = "", *, project: str | Path | None = None, **options: Any) -> Training:

@@ -85,7 +85,7 @@ def _leading_flags(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(name: str, words: list[str]) -> int:
     from stk_ml.cli.output import Output
-    from stk_ml.errors import StkMlError, UnknownNameError
+    from stk_ml.errors import StepFailedError, StkMlError, UnknownNameError
 
     out = Output(json="--json" in words, quiet="--quiet" in words)
     try:
@@ -99,7 +99,7 @@ def _run(name: str, words: list[str]) -> int:
         if "--debug" in words:
             raise
         out.error(error)
-        return error.exit_code
+        return 2 if isinstance(error, StepFailedError) and error.code == 2 else error.exit_code
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:

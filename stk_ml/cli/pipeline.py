@@ -68,7 +68,7 @@ def run_check(args: argparse.Namespace, out: Output) -> int:
         for step in pipeline.steps.values()
     ]
     out.document({"file": args.file, "steps": steps, "notes": notes})
-    rows = [[step["name"], ", ".join(step.depends), " ".join(str(step["command"]).split())] for step in steps]
+    rows = [[step.name, ", ".join(step.depends), " ".join(step.command.split())] for step in pipeline.steps.values()]
     out.table(f"{args.file}: runs here", ["step", "after", "command"], rows)
     for note in notes:
         out.line(f"note  {note}")

@@ -25,7 +25,7 @@ _UNTIMED = (
 )
 
 
-def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Path) -> Path:
+def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Path, root: Path) -> Path:
     """Writes the model file for a flat table and returns its path.
 
     Args:
@@ -34,6 +34,7 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
         target: the column to predict: two values make a binary problem, more numbers a regression.
         time: the column with the time of the prediction; empty for a random split.
         folder: where to write; an existing file that says the same is used as it is.
+        root: the project's folder; the path of a file below it is written relative to it.
 
     Raises:
         UnknownNameError: no such file or column.
@@ -41,7 +42,7 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
         LabelError: the target has one value, none at all, or more than two that are not numbers.
         UsageError: the file exists and says something else.
     """
-    relation, where = _open(lake, table)
+    relation, where = _open(lake, table, root)
     for column in filter(None, (target, time)):
         if column not in relation.columns:
             raise UnknownNameError(f"column of {table}", column, relation.columns)
@@ -66,8 +67,8 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
     return aside.replace(file)
 
 
-def _open(lake: Lake, table: str) -> tuple[duckdb.DuckDBPyRelation, str]:
-    """The table as a relation, and its absolute path when it is a file."""
+def _open(lake: Lake, table: str, root: Path) -> tuple[duckdb.DuckDBPyRelation, str]:
+    """The table as a relation, and its path as a model file names it when it is a file."""
     connection = duckdb.connect()
     if not table.lower().endswith(_FILES):
         return connection.from_arrow(lake.table(table).dataset()), ""
@@ -79,7 +80,7 @@ def _open(lake: Lake, table: str) -> tuple[duckdb.DuckDBPyRelation, str]:
         raise UnknownNameError("file", table, near)
     try:
         read = connection.read_csv if path.suffix.lower() == ".csv" else connection.read_parquet
-        return read(str(path)), str(path)
+        return read(str(path)), str(path.relative_to(root) if path.is_relative_to(root) else path)
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise DataError(

@@ -35,6 +35,7 @@ class DuckDBFeatureEngine:
         threads: at most so many; 0 for all cores.
         memory_limit: as DuckDB writes it (``4GB``); what does not fit is spilled to disk.
         progress: called with what is being done, steps done and steps in all.
+        root: folder that the relative path of a model's CSV or Parquet file starts at; default the current one.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class DuckDBFeatureEngine:
         threads: int = 0,
         memory_limit: str = "",
         progress: Callable[[str, int, int], None] | None = None,
+        root: Path | None = None,
     ) -> None:
+        self._root = root or Path()
         self.lake, self.catalog = lake, catalog
         self._threads, self._memory_limit = threads, memory_limit
         self._progress = progress or (lambda what, done, total: None)
@@ -53,7 +56,7 @@ class DuckDBFeatureEngine:
     def snapshot(self, spec: ModelSpec | None = None) -> Snapshot:
         """Pins the raw tables that the model's (or all) views read, or its flat table."""
         if spec is not None and spec.data.table:
-            file = _file(spec)
+            file = self._file(spec)
             pinned = _pinned_file(file) if file else self.lake.table(spec.data.table).pinned()
             return Snapshot((pinned,))
         tables = self.catalog.raw_tables(_views(spec) if spec else self.catalog.names())
@@ -116,6 +119,18 @@ class DuckDBFeatureEngine:
         self._progress("training set", 1, 1)
         return dataset
 
+    def _file(self, spec: ModelSpec) -> Path | None:
+        """The CSV or Parquet file that a model reads; None when it reads the lake."""
+        table = spec.data.table
+        path = self._root / table
+        if not table or _suffix(path) not in _FILES:
+            return None
+        if not path.is_file():
+            beside = path.parent.glob("*") if path.parent.is_dir() else ()
+            near = [file.name for file in beside if _suffix(file) in _FILES]
+            raise TableNotFoundError(f"there is no file {table}", hint=closest(path.name, near))
+        return path.resolve()
+
     def check(self, names: Sequence[str]) -> list[AuditFinding]:
         """The column contracts of the newest curated tables, without raising."""
         findings: list[AuditFinding] = []
@@ -151,7 +166,7 @@ class DuckDBFeatureEngine:
     def _expose(self, spec: ModelSpec, snapshot: Snapshot, world: World) -> str:
         """Makes the model's tables readable; returns the name of its spine or flat table."""
         pinned = {table.name: table for table in snapshot.tables}
-        file = _file(spec)
+        file = self._file(spec)
         if file:
             world.expose_file("source.flat", file, _FILES[_suffix(file)])
             return "source.flat"
@@ -219,18 +234,6 @@ def _views(spec: ModelSpec) -> list[str]:
 
 def _suffix(file: Path) -> str:
     return file.suffix.lower() if file.suffix.lower() != ".gz" else Path(file.stem).suffix.lower()
-
-
-def _file(spec: ModelSpec) -> Path | None:
-    """The CSV or Parquet file that a model reads; None when it reads the lake."""
-    table = spec.data.table
-    path = Path(table)
-    if not table or _suffix(path) not in _FILES:
-        return None
-    if not path.is_file():
-        near = [file.name for file in path.parent.glob("*") if _suffix(file) in _FILES] if path.parent.is_dir() else []
-        raise TableNotFoundError(f"there is no file {table}", hint=closest(path.name, near))
-    return path.resolve()
 
 
 def _pinned_file(file: Path) -> TableVersion:

@@ -139,6 +139,23 @@ def _printing_to(log: TextIO) -> Iterator[None]:
             stream.target = original
 
 
+def told(lines: Sequence[str]) -> tuple[str, str]:
+    """The error and the hint that an ``stk-ml`` command printed last, without their labels; empty when it did not.
+
+    Example:
+        >>> told(["1,950 rows", "error: no such column", " hint: did you mean 'late'?"])
+        ('no such column', "did you mean 'late'?")
+        >>> told(["Traceback (most recent call last):"])
+        ('', '')
+    """
+    texts = [line.strip() for line in lines]
+    last = next((n for n in reversed(range(len(texts))) if texts[n].startswith("error: ")), None)
+    if last is None:
+        return "", ""
+    hint = next((text for text in texts[last + 1 :] if text.startswith("hint: ")), "")
+    return texts[last].removeprefix("error: "), hint.removeprefix("hint: ")
+
+
 def tail(log: Path, lines: int = 8, size: int = 16_384) -> list[str]:
     """The last lines of a log that say something."""
     try:

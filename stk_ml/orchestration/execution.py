@@ -325,5 +325,9 @@ class Execution:
 
 def _failure(step: Step, what: str, code: int, log: Path) -> StepFailedError:
     lines = commands.tail(log)
+    error, mend = commands.told(lines)
+    if error:  # an stk-ml command says in one line what happened, and how to mend it
+        hint = "; ".join(filter(None, (mend, f"whole log: {log}")))
+        return StepFailedError(f"step {step.name!r} failed: {error}", step=step.name, code=code, hint=hint)
     shown = "its log ends:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else "its log is empty\n"
     return StepFailedError(f"step {step.name!r} {what}", step=step.name, code=code, hint=f"{shown}whole log: {log}")
