@@ -14,7 +14,7 @@ import pyarrow as pa
 from stk_ml import contracts
 from stk_ml.artifact import manifest
 from stk_ml.artifact.calibrator import Calibrator
-from stk_ml.artifact.schema import FeatureSchema
+from stk_ml.artifact.schema import FeatureSchema, Unseen
 from stk_ml.artifact.scorer import BoosterScorer, EstimatorScorer, Scorer
 from stk_ml.contracts import Problem
 from stk_ml.errors import ArtifactError
@@ -140,23 +140,24 @@ class TrainedModel:
         """Last as_of of the training rows, ISO 8601 with Z; empty without time."""
         return self.document.trained_until
 
-    def predict(self, data: Rows) -> npt.NDArray[np.float64]:
+    def predict(self, data: Rows, *, unseen: Unseen = "missing") -> npt.NDArray[np.float64]:
         """One calibrated probability (binary) or value (regression) per row.
 
         Args:
             data: a table that holds the model's columns, and may hold others; or records with exactly these columns.
+            unseen: what a category that training has not seen counts as: ``missing``, or an ``error``.
 
         Raises:
-            ColumnContractError: a column is missing or of a wrong type.
+            ColumnContractError: a column is missing, of a wrong type, or holds an unseen category that is an error.
         """
-        return self.calibrator.apply(self.raw(data))
+        return self.calibrator.apply(self.raw(data, unseen=unseen))
 
-    def raw(self, data: Rows) -> npt.NDArray[np.float64]:
+    def raw(self, data: Rows, *, unseen: Unseen = "missing") -> npt.NDArray[np.float64]:
         """As :meth:`predict`, before calibration."""
         table = self._table(data)
         scores = np.empty(table.num_rows)
         for start in range(0, table.num_rows, _BATCH):
-            encoded = self.schema.encode(table.slice(start, _BATCH))
+            encoded = self.schema.encode(table.slice(start, _BATCH), unseen=unseen)
             scores[start : start + _BATCH] = self.scorer.raw(encoded)
         return scores
 
