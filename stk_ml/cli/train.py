@@ -82,6 +82,7 @@ def document(training: Training) -> dict[str, Any]:
         "aliases": registration.version.aliases,
         "verdict": registration.verdict,
         "metrics": training.evaluation.metrics,
+        "notes": notes(training),
         "steps": {name: {"status": step.status, "seconds": step.seconds} for name, step in training.run.steps.items()},
         "model_file": training.model_file,
         "card": training.card,
@@ -122,20 +123,24 @@ def show(training: Training, out: Output) -> None:
     out.line(f"card      {training.card}")
     out.line(f"look      mlflow ui --backend-store-uri {registration.tracking_uri}")
     out.line(f"model     {training.model_file}")
-    if note := training_note(training):
+    for note in notes(training):
         out.line(f"note      {note}")
 
 
-def training_note(training: Training) -> str:
-    """What a reader of the metrics must know; empty when the split is by time."""
+def notes(training: Training) -> list[str]:
+    """What a reader of the metrics must know."""
     from stk_ml import model_spec
 
-    if model_spec.load(training.model_file).timed:
-        return ""
-    return (
-        "the split is random: rows of one period stand on both sides of it, so these numbers flatter whenever the data "
-        "drifts with time; name the time column (--time COL, or data.as_of) to measure on the newest rows"
-    )
+    spec = model_spec.load(training.model_file)
+    found = []
+    if not spec.timed:
+        found.append(
+            "the split is random: rows of one period stand on both sides of it, so these numbers flatter whenever the "
+            "data drifts with time; name the time column (--time COL, or data.as_of) to measure on the newest rows"
+        )
+    if spec.learner.estimator == "lightgbm" and spec.learner.refit:
+        found.append("the model was fitted again on train and validation together: only the test rows are new to it")
+    return found
 
 
 _MARK = {True: "ok  ", False: "FAIL", None: "?   "}

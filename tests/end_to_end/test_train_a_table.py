@@ -56,7 +56,8 @@ def test_people_get_a_table_a_verdict_and_where_to_look(shop: Path, stk: Run) ->
         "mlflow ui --backend-store-uri sqlite:///",
     ):
         assert expected in shown
-    assert "random" not in shown
+    assert "the split is random" not in shown
+    assert "only the test rows are new to it" in shown
 
 
 def test_without_a_time_the_output_says_why_that_flatters(shop: Path, stk: Run) -> None:
