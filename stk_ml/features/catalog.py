@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlglot
@@ -102,10 +103,11 @@ class Catalog:
         if not file.is_file():
             return {}
         declared = declarations.read(file)
-        sources = declarations.decode(declared, dict[str, Source])
-        for table, source in sources.items():
+        sources: dict[str, Source] = {}
+        for table, data in declarations.decode(declared, dict[str, Any]).items():
             if not table.startswith("raw."):
                 raise declared.error(f"{table!r} is not a raw table", (table,), hint="write raw.NAME")
+            source = sources[table] = declarations.decode(declared, Source, data=data, at=(table,))
             if source.known:
                 _expression(source.known, declared, (table, "known"))
             for column, clock in source.columns.items():

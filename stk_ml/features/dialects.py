@@ -62,7 +62,7 @@ def refuse_unportable(tree: exp.Expression, *, file: str, offset: int = 0) -> No
     Example:
         >>> refuse_unportable(sqlglot.parse_one("SELECT now()", dialect="duckdb"), file="v.sql")
         Traceback (most recent call last):
-        stk_ml.errors.DeclarationError: v.sql: now is not allowed in a view
+        stk_ml.errors.DeclarationError: v.sql:1: now is not allowed in a view
     """
     for node in tree.walk():
         name, why = _verdict(node)
@@ -87,17 +87,23 @@ def _verdict(node: exp.Expression) -> tuple[str, str]:
 def to_spark(view: FeatureView) -> str:
     """The view's SELECT as Spark SQL (ANSI mode, session time zone UTC).
 
-    Weekdays are rewritten: Spark counts Sunday as 1 where DuckDB's ``dayofweek`` says 0.
+    Rewritten beyond the dialect: weekdays (Spark counts Sunday as 1 where DuckDB's ``dayofweek`` says 0) and ``epoch``
+    (Spark drops what is below a second).
     """
     tree = sqlglot.parse_one(view.sql, dialect="duckdb")
-    return str(tree.transform(_weekday).sql("spark", pretty=True))
+    return str(tree.transform(_as_spark).sql("spark", pretty=True))
 
 
-def _weekday(node: exp.Expression) -> exp.Expression:
+def _as_spark(node: exp.Expression) -> exp.Expression:
     if isinstance(node, exp.DayOfWeekIso):
         return exp.paren(
             exp.Add(this=exp.Anonymous(this="WEEKDAY", expressions=[node.this]), expression=exp.convert(1))
         )
+    if isinstance(node, exp.TimeToUnix):
+        # Spark's UNIX_TIMESTAMP drops what is below a second; the zone-less type has no UNIX_MICROS.
+        instant = exp.Cast(this=node.this, to=exp.DataType.build("TIMESTAMPLTZ"))
+        micros = exp.Anonymous(this="UNIX_MICROS", expressions=[instant])
+        return exp.paren(exp.Div(this=micros, expression=exp.Literal.number("1e6")))
     if isinstance(node, exp.DayOfWeek):
         # Built as a name, so that the transformation does not visit its own result again.
         day = exp.Anonymous(this="DAYOFWEEK", expressions=[node.this])

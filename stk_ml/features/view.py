@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import sqlglot
 from sqlglot import exp
@@ -92,7 +93,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entity: tuple[str, ...]
     event_time: str
     known_time: str
-    columns: dict[str, _Column] = {}
+    columns: dict[str, Any] = {}
 
 
 def read_view(file: str | Path) -> FeatureView:
@@ -123,7 +124,7 @@ def read_view(file: str | Path) -> FeatureView:
     tree = _parse(sql, file, first_line)
     refuse_unportable(tree, file=str(file), offset=first_line - 1)
     _check_output(tree, head, declared)
-    columns = tuple(_contract(name, column, head, declared) for name, column in head.columns.items())
+    columns = tuple(_contract(name, data, declared) for name, data in head.columns.items())
     return FeatureView(
         name=file.stem,
         file=str(file),
@@ -153,6 +154,14 @@ def _split(text: str) -> tuple[str, int, str, int]:
 
 
 def _parse(sql: str, file: Path, first_line: int) -> exp.Query:
+    try:
+        # DuckDB's own parser is the stricter one; sqlglot's tree is what is looked at.
+        duckdb.connect().extract_statements(sql)
+    except duckdb.ParserException as error:
+        found = re.search(r"^LINE (\d+):", str(error), re.M)
+        what = str(error).splitlines()[0].removeprefix("Parser Error: ")
+        line = first_line - 1 + int(found[1]) if found else first_line
+        raise DeclarationError(f"not valid SQL: {what}", file=file, line=line) from error
     try:
         trees = [tree for tree in sqlglot.parse(sql, dialect="duckdb") if tree is not None]
     except sqlglot.errors.ParseError as error:
@@ -212,8 +221,9 @@ def _check_output(tree: exp.Query, head: _Header, declared: declarations.Declare
         raise declared.error(f"the SELECT gives {twice[0]!r} twice", hint="name each column once")
 
 
-def _contract(name: str, column: _Column, head: _Header, declared: declarations.Declared) -> Column:
+def _contract(name: str, data: Any, declared: declarations.Declared) -> Column:
     at: declarations.Key = ("columns", name)
+    column = declarations.decode(declared, _Column, data=data, at=at)
     if column.categories and column.type != "category":
         raise declared.error(f"{name!r} has categories but is a {column.type}", at, hint="type: category")
     if (column.minimum is not None or column.maximum is not None) and column.type not in ("integer", "number"):
