@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+#: Numbers the rows; four bytes sort faster than eight.
+_NUMBER = "CAST(row_number() OVER () AS UINTEGER)"
+
 
 @dataclass(frozen=True)
 class Lookup:
@@ -57,7 +60,7 @@ def point_in_time_sql(spine: str, as_of: str, lookups: Sequence[Lookup]) -> str:
     lookups = [lookup for lookup in lookups if lookup.columns]
     if not lookups:
         return f"SELECT * FROM {spine}"
-    steps = [f"__spine AS MATERIALIZED (SELECT *, row_number() OVER () AS __row FROM {spine})"]
+    steps = [f"__spine AS MATERIALIZED (SELECT *, {_NUMBER} AS __row FROM {spine})"]
     codes, coded, places, found, taken, values = [], [], [], [], [], []
     for n, lookup in enumerate(lookups):
         steps += _candidates(lookup, n)
@@ -92,9 +95,9 @@ def _candidates(lookup: Lookup, n: int) -> list[str]:
     kept = ", ".join(f"__value{k}" for k in range(len(values)))
     packed = "CAST(__code AS HUGEINT) * 18446744073709551616 + epoch_us(__event)"
     return [
-        f"__entities{n} AS MATERIALIZED (SELECT *, CAST(row_number() OVER () AS UINTEGER) AS __code FROM "
+        f"__entities{n} AS MATERIALIZED (SELECT *, {_NUMBER} AS __code FROM "
         f"(SELECT DISTINCT {', '.join(keys)} FROM {lookup.relation} WHERE {present}))",
-        f"__view{n} AS MATERIALIZED (SELECT *, row_number() OVER () AS __place, hash({kept}) AS __hash FROM "
+        f"__view{n} AS MATERIALIZED (SELECT *, {_NUMBER} AS __place, hash({kept}) AS __hash FROM "
         f"(SELECT e.__code, {event} AS __event, {known} AS __known, {', '.join(values)} "
         f"FROM {lookup.relation} AS r JOIN __entities{n} AS e ON {same}) "
         "WHERE __event IS NOT NULL AND __known IS NOT NULL)",

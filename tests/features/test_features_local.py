@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_world import DEPARTURES, FLIGHTS, RATES, START
 
-from stk_ml.contracts import Dataset, read
+from stk_ml.contracts import Dataset, read, write
 from stk_ml.errors import (
     ColumnContractError,
     DataError,
@@ -325,8 +325,6 @@ while True:
 
 
 def test_a_killed_pull_leaves_the_old_training_set_readable(project):
-    from stk_ml.contracts import write
-
     old = project.pull(project.spec(features=()))
     write(project.engine.build(["departures"], project.engine.snapshot()), project.root / "curated.json")
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(project.root)], stdout=subprocess.PIPE, text=True)
@@ -338,3 +336,33 @@ def test_a_killed_pull_leaves_the_old_training_set_readable(project):
     child.stdout.close()
     assert read(Dataset, project.root / "out" / "dataset.json").rows == old.rows
     assert table(project).num_rows == old.rows
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from stk_ml.contracts import Snapshot, read
+from stk_ml.errors import StorageError
+from stk_ml.features.catalog import Catalog
+from stk_ml.features.local import DuckDBFeatureEngine
+from stk_ml.lake.lake import Lake
+from stk_ml.model_spec import DataSpec, ModelSpec
+root = Path(sys.argv[1])
+spec = ModelSpec("m", "binary", DataSpec(
+    target="late", spine="departures", entity=("flight_id",), as_of="as_of", label_time="label_time"))
+engine = DuckDBFeatureEngine(Lake(str(root / "lake")), Catalog(root / "features"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    engine.pull(spec, read(Snapshot, root / "curated.json"), root / "out")
+except StorageError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(project):
+    write(project.engine.build(["departures"], project.engine.snapshot()), project.root / "curated.json")
+    before = sorted(file.name for file in project.root.iterdir())
+    done = subprocess.run([sys.executable, "-c", FULL, str(project.root)], capture_output=True, text=True, check=True)
+    assert "StorageError" in done.stdout
+    assert "out cannot be written" in done.stdout
+    assert sorted(file.name for file in project.root.iterdir()) == before
