@@ -151,7 +151,7 @@ def ours(folder: Path) -> int:
         dataset = contracts.read(Dataset, folder / "dataset.json")
         registered = registry.register(spec, out / "artifact", evaluation=out / "evaluation", dataset=dataset)
         lap("register")
-        verdict = compare(spec, folder, model, None)
+        verdict = compare(spec, folder, model, None, evaluation=out / "evaluation")
         registry.settle(spec.name, registered.version, verdict)
         lap("gate")
     print(json.dumps(stages), file=sys.stderr)

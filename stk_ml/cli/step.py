@@ -115,7 +115,7 @@ def _register(
     tags = {"code_version": code_version(project), "lock_digest": lock_digest(project)}
     version = registry.register(spec, args.artifact, evaluation=args.evaluation, dataset=dataset, tags=tags)
     current = TrainedModel.load(registry.download(f"{spec.name}:{champion.version}")) if champion.version else None
-    verdict = compare(spec, args.dataset, TrainedModel.load(args.artifact), current)
+    verdict = compare(spec, args.dataset, TrainedModel.load(args.artifact), current, evaluation=args.evaluation)
     settled = registry.settle(spec.name, version.version, verdict, against=champion)
     if verdict.promote and "champion" not in settled.aliases:
         reason = (

@@ -32,7 +32,7 @@ from stk_ml.training.splits import NAMES, Index, SplitParts, Times, iso
 
 Floats = NDArray[np.float64]
 #: At most so many training rows are scored, drawn at random; validation and test rows all are.
-TRAIN_ROWS = 200_000
+TRAIN_ROWS = 50_000
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,18 @@ def test_equal_skill_on_few_days_is_promoted_in_at_most_5_percent(days):
     assert promoted("mae", day_effect=1.0, days=days) <= 0.05
 
 
-def test_rows_of_fewer_than_5_days_are_told():
+def test_rows_of_fewer_than_5_days_cannot_tell_models_apart():
     labels, times, new, old = world(1, challenger=0.5, days=3)
     verdict = gate(model(), labels, new, old, times=times)
-    assert "on 2,000 rows of fewer than 5 days" in verdict.reason
+    assert (verdict.outcome, verdict.promote) == ("cannot_tell", False)
+    assert "fewer than 5 days" in verdict.reason
+    assert gate(model(), labels, new, times=times).outcome == "first"
+
+
+def test_a_first_model_needs_only_the_floor_however_few_rows():
+    labels, times, new, _ = world(1, challenger=0.5, days=3)
+    few = slice(0, 60)
+    assert gate(model(), labels[few], new[few], times=times[few]).outcome == "first"
 
 
 def passed(verdict):
@@ -154,7 +162,7 @@ def test_too_few_rows_cannot_tell():
     labels, times, new, old = world(1, n=150)
     verdict = gate(model(), labels, new, old, times=times)
     assert verdict.outcome == "cannot_tell"
-    assert verdict.reason == "Cannot tell: there are 150 matured rows to compare on, and gate.min_rows asks for 200."
+    assert verdict.reason == "Cannot tell: there are 150 matured rows to compare on, and 200 are needed (gate.min_rows)."
 
 
 def test_no_rows_cannot_tell():
