@@ -177,7 +177,13 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MonitorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How it is watched: window length, declared false alarms per year, fewest rows per window."""
+    """How it is watched.
+
+    Attributes:
+        window: length of one look (``1d``).
+        false_alarms_per_year: how many alarms without cause are accepted.
+        min_rows: a window with fewer rows says that it has not enough data.
+    """
 
     window: str = "1d"
     false_alarms_per_year: float = 1.0
@@ -185,7 +191,14 @@ class MonitorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetrainSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When it is retrained: k of the last n windows, a cooldown, a monthly budget."""
+    """When it is retrained.
+
+    Attributes:
+        windows: so many alarming windows
+        of: among the last so many start a retrain.
+        cooldown: least time between two retrains (``7d``).
+        per_month: most retrains in a calendar month.
+    """
 
     windows: int = 3
     of: int = 5
