@@ -162,7 +162,9 @@ def test_too_few_rows_cannot_tell():
     labels, times, new, old = world(1, n=150)
     verdict = gate(model(), labels, new, old, times=times)
     assert verdict.outcome == "cannot_tell"
-    assert verdict.reason == "Cannot tell: there are 150 matured rows to compare on, and 200 are needed (gate.min_rows)."
+    assert (
+        verdict.reason == "Cannot tell: there are 150 matured rows to compare on, and 200 are needed (gate.min_rows)."
+    )
 
 
 def test_no_rows_cannot_tell():
