@@ -8,6 +8,9 @@ stk-ml train --table shop.csv --target churned --time day      no file: one is w
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stk_ml.cli.output import Output
@@ -121,10 +124,16 @@ def show(training: Training, out: Output) -> None:
     aliases = ", ".join(version.aliases) or "no alias"
     out.line(f"version   {version.name}:{version.version} [{aliases}]  digest {version.digest[:12]}")
     out.line(f"card      {training.card}")
-    out.line(f"look      mlflow ui --backend-store-uri {registration.tracking_uri}")
+    out.line(f"look      {_mlflow()} ui --backend-store-uri {registration.tracking_uri}")
     out.line(f"model     {training.model_file}")
     for note in notes(training):
         out.line(f"note      {note}")
+
+
+def _mlflow() -> str:
+    """The command ``mlflow``, with its folder when the shell would not find it."""
+    beside = Path(sys.executable).with_name("mlflow")
+    return str(beside) if beside.is_file() and shutil.which("mlflow") is None else "mlflow"
 
 
 def notes(training: Training) -> list[str]:
