@@ -18,11 +18,12 @@ problem: {problem}
 data:
   table: {table}
   target: {target}
-{times}"""
+{times}{gate}"""
 _TIMED = "  as_of: {time}              # splits are by time: the newest rows are the test\n"
 _UNTIMED = (
     "  # as_of: COLUMN           # name the time of the prediction, and splits are by time instead of at random\n"
 )
+_CHANCE = "gate: {floor: 0.5}          # an AUC of 0.5 is chance: not even a first model may be worse\n"
 
 
 def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Path, root: Path) -> Path:
@@ -48,12 +49,14 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
             raise UnknownNameError(f"column of {table}", column, relation.columns)
     name = _slug(f"{Path(table).stem if where else table.split('.')[-1]}-{target}")
     times = _TIMED.format(time=_quoted(time)) if time else _UNTIMED
+    problem = _problem(relation, target)
     text = _TEMPLATE.format(
         name=name,
-        problem=_problem(relation, target),
+        problem=problem,
         table=_quoted(where or table),
         target=_quoted(target),
         times=times,
+        gate=_CHANCE if problem == "binary" else "",
     )
     file = folder / f"{name}.yml"
     if file.exists():

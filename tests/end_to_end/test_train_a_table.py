@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -199,3 +200,49 @@ def test_a_model_file_with_a_mistake_is_told_with_its_line(shop: Path, stk: Run)
     error = stk("train", "m.yml", code=2).stderr
     assert "m.yml:5: unknown key 'tarjet' in data" in error
     assert "did you mean 'target'?" in error
+
+
+def test_column_names_that_only_people_like(project: Path, stk: Run) -> None:
+    rows = ['Day Of,"Ünï ""x"" {1}",it\'s [a:b],Y val']
+    rows += [
+        f"2024-{1 + n // 250:02}-{1 + n % 25:02},{n * 37 % 101},{'abc'[n % 3]},{int(n * 37 % 101 > 50)}"
+        for n in range(1000)
+    ]
+    rows = [row[:-1] + ("0" if n % 9 == 0 else row[-1]) if n else row for n, row in enumerate(rows)]
+    (project / "odd.csv").write_text("\n".join(rows), "utf-8")
+    result = answer(stk("train", "--table", "odd.csv", "--target", "Y val", "--time", "Day Of", "--json"))
+    assert (result["model"], result["verdict"]["outcome"]) == ("odd-y-val", "first")
+    assert "Ünï" in Path(result["card"]).read_text("utf-8")
+
+
+def test_a_first_model_no_better_than_chance_is_not_promoted(project: Path, stk: Run) -> None:
+    draw = random.Random(3)
+    rows = [f"{draw.random()},{int(draw.random() < 0.5)}" for _ in range(600)]
+    (project / "noise.csv").write_text("\n".join(["x,y", *rows]))
+    (project / "noise.yml").write_text(
+        "name: noise\nproblem: binary\ndata: {table: noise.csv, target: y}\ngate: {floor: 0.7}\n"
+    )
+    result = answer(stk("train", "noise.yml", "--json"))
+    assert (result["verdict"]["outcome"], result["verdict"]["promote"]) == ("refused", False)
+    assert result["aliases"] == ["challenger"]
+
+
+def test_a_learner_of_ones_own_is_trained_again_when_its_code_changes(shop: Path, stk: Run) -> None:
+    stk("init", "mine")
+    mine = shop / "mine"
+    (mine / "pipelines/learners/forest.py").write_text(
+        "from sklearn.ensemble import RandomForestClassifier\n\n\n"
+        "def build(**params):\n    return RandomForestClassifier(n_estimators=20, random_state=1, **params)\n"
+    )
+    (mine / "m.yml").write_text(
+        f"name: forest\nproblem: binary\ndata: {{table: {shop}/shop.csv, target: late, as_of: day}}\n"
+        "learner: {estimator: 'forest:build', params: {max_depth: 4}}\n"
+    )
+    first = answer(stk("train", "mine/m.yml", "--project", "mine", "--json"))
+    assert first["verdict"]["outcome"] == "first"
+    code = mine / "pipelines/learners/forest.py"
+    code.write_text(code.read_text().replace("=20", "=30"))
+    second = answer(stk("train", "mine/m.yml", "--project", "mine", "--json"))
+    assert second["steps"]["pull"]["status"] == "cached"
+    assert second["steps"]["fit"]["status"] == "ran"
+    assert "forest.py" in stk("why", "fit", "--project", "mine").stdout

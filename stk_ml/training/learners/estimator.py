@@ -104,8 +104,8 @@ def _import(path: str, code_dir: Path | None) -> Callable[..., Any]:
         names = [known for known in dir(sys.modules.get(module)) if not known.startswith("_")]
         raise UsageError(f"learner.estimator {path!r}: {module} has no {name!r}", hint=closest(name, names)) from error
     except Exception as error:  # whatever the user's module raises while it is imported
-        where = f" (looked in {code_dir} too)" if ":" in path and code_dir else ""
-        raise UsageError(f"learner.estimator {path!r} does not import: {error}{where}") from error
+        hint = "a module of your own goes into pipelines/learners" if ":" in path else "is the library installed?"
+        raise UsageError(f"learner.estimator {path!r} does not import: {error}", hint=hint) from error
     if not callable(found):
         raise UsageError(f"learner.estimator {path!r} is no class or function, but {type(found).__name__}")
     return found  # type: ignore[no-any-return]

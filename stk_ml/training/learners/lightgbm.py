@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from stk_ml.training.learners.protocol import Array, Learned, LearningData
 #: The most rounds when the file does not say: with early stopping, and without.
 ROUNDS = {True: 1000, False: 100}
 _FEW = 1000
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _OBJECTIVES = {
     "binary": ("binary", "cross_entropy"),
     "regression": ("regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"),
@@ -152,7 +154,7 @@ def _train(
         dict(params),
         train,
         num_boost_round=rounds,
-        valid_sets=[train.create_valid(data.validation, label=data.validation_target)],
+        valid_sets=[train.create_valid(_plain(data.validation), label=data.validation_target)],
         feval=remembered.feval,
         callbacks=callbacks,
     )
@@ -187,7 +189,13 @@ class _Remember:
 def _dataset(table: pa.Table, target: Array, categorical: list[int]) -> Any:
     import lightgbm
 
-    return lightgbm.Dataset(table, label=target, categorical_feature=categorical, free_raw_data=True)
+    return lightgbm.Dataset(_plain(table), label=target, categorical_feature=categorical, free_raw_data=True)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table under names that LightGBM takes: it refuses quotes and brackets; what counts for us is the place."""
+    names = table.column_names
+    return table.rename_columns([name if _PLAIN.fullmatch(name) else f"column-{n}" for n, name in enumerate(names)])
 
 
 def _aliases() -> dict[str, str]:
