@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from stk_ml.errors import StorageError
+from stk_ml.errors import StorageError, UsageError
 
 T = TypeVar("T")
 
@@ -295,6 +295,20 @@ def write(value: Any, file: str | Path) -> None:
         raise StorageError(
             f"{file} cannot be written: {error.strerror or error}", hint="is there space, and may you write there?"
         ) from error
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """Refuses to replace a folder that holds other things than what stk-ml wrote there before.
+
+    Args:
+        folder: what is to be replaced; absent and empty are fine.
+        mark: a file that only we write, such as dataset.json.
+
+    Raises:
+        UsageError: the folder holds something, and not that file.
+    """
+    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files, which would be lost", hint="name a new or empty folder")
 
 
 def encode(value: Any) -> bytes:

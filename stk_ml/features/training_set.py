@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stk_ml.contracts import Column, ColumnType
+from stk_ml.contracts import Column, ColumnType, refuse_foreign
 from stk_ml.errors import StorageError
 from stk_ml.features.columns import logical_type
 from stk_ml.features.frame import Frame
@@ -64,6 +64,7 @@ def published(out: Path) -> Iterator[Path]:
         StorageError: the disk refused.
     """
     out = Path(out).absolute()
+    refuse_foreign(out, "dataset.json")
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:

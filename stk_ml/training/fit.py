@@ -183,6 +183,7 @@ def _proven(folder: Path, spec: ModelSpec) -> TrainedModel:
 @contextmanager
 def _aside(out: Path) -> Iterator[Path]:
     """A new folder beside ``out`` that takes its place when the block ends well, and goes away when it does not."""
+    contracts.refuse_foreign(out, "manifest.json")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
