@@ -3,7 +3,7 @@
 stk-ml models list [NAME]                names, or the versions of one
 stk-ml models show REF                   metrics, tags, where it is
 stk-ml models compare REF REF            metrics side by side
-stk-ml models promote REF                make a version the champion, past the gate
+stk-ml models promote REF                make a version the champion, by a person's decision
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stk_ml.cli.output import Output
+from stk_ml.errors import UsageError
 
 if TYPE_CHECKING:
     from stk_ml.workspace import Workspace
@@ -37,9 +38,11 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     compare.add_argument("second", metavar="REF")
     compare.set_defaults(run=run_compare)
 
-    promote = commands.add_parser("promote", parents=[shared], help="make a version the champion, past the gate")
+    promote = commands.add_parser(
+        "promote", parents=[shared], help="make a version the champion, by a person's decision"
+    )
     promote.add_argument("ref", metavar="REF")
-    promote.add_argument("--why", default="", help="recorded with the promotion")
+    promote.add_argument("--why", default="", help="recorded; needed to override the gate")
     promote.set_defaults(run=run_promote)
 
     champion = commands.add_parser(
@@ -94,6 +97,10 @@ def run_promote(args: argparse.Namespace, out: Output) -> int:
     """Makes a version the champion, by a person's decision."""
     registry = _workspace(args).registry
     chosen = registry.version(args.ref)
+    outcome = chosen.tags.get("gate.outcome", "")
+    if outcome in ("refused", "worse", "cannot_tell") and not args.why:
+        message = f"the gate did not promote {chosen.name}:{chosen.version} ({outcome})"
+        raise UsageError(message, hint="to override it, say --why; it is recorded with the promotion")
     version = registry.promote(chosen.name, chosen.version, why=args.why)
     out.document(version)
     out.line(f"{version.name}:{version.version} is the champion")

@@ -246,3 +246,16 @@ def test_a_learner_of_ones_own_is_trained_again_when_its_code_changes(shop: Path
     assert second["steps"]["pull"]["status"] == "cached"
     assert second["steps"]["fit"]["status"] == "ran"
     assert "forest.py" in stk("why", "fit", "--project", "mine").stdout
+
+
+def test_a_person_who_overrides_the_gate_says_why(project: Path, stk: Run) -> None:
+    draw = random.Random(3)
+    rows = [f"{draw.random()},{int(draw.random() < 0.5)}" for _ in range(600)]
+    (project / "noise.csv").write_text("\n".join(["x,y", *rows]))
+    (project / "noise.yml").write_text(
+        "name: noise\nproblem: binary\ndata: {table: noise.csv, target: y}\ngate: {floor: 0.7}\n"
+    )
+    stk("train", "noise.yml")
+    assert "the gate did not promote noise:1 (refused)" in stk("models", "promote", "noise:1", code=2).stderr
+    stk("models", "promote", "noise:1", "--why", "a demonstration")
+    assert answer(stk("models", "list", "--json"))[0]["aliases"] == ["champion"]
