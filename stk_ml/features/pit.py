@@ -102,10 +102,11 @@ def _candidates(lookup: Lookup, n: int) -> list[str]:
         f"FROM {lookup.relation} AS r JOIN __entities{n} AS e ON {same}) "
         "WHERE __event IS NOT NULL AND __known IS NOT NULL)",
         f"__candidates{n} AS (SELECT __code, __known, __place FROM (SELECT __code, __known, __place, __packed, "
-        "max(__packed) OVER (ROWS UNBOUNDED PRECEDING) AS __newest, lead(__known) OVER () AS __next FROM "
+        "max(__packed) OVER (ROWS UNBOUNDED PRECEDING) AS __newest, "
+        "lead(__known) OVER () AS __next, lead(__code) OVER () AS __follows FROM "
         f"(SELECT __code, __known, __place, {packed} AS __packed "
         f"FROM __view{n} ORDER BY __code, __known, __event, __hash)) "
-        "WHERE __packed = __newest AND __next IS DISTINCT FROM __known)",
+        "WHERE __packed = __newest AND (__next IS DISTINCT FROM __known OR __follows IS DISTINCT FROM __code))",
     ]
 
 
