@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from stk_ml.errors import DeclarationError, SettingError, UnknownNameError, closest
 
@@ -60,7 +61,7 @@ class Settings:
     project: Path
     profile: str
     lake: str
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)
     artifacts: Path
     cache: Path
     pipelines: Path
@@ -109,6 +110,17 @@ class Settings:
             lake_options={str(k): str(v) for k, v in tables.get("lake_options", {}).items()},
             origins=origins,
         )
+
+
+def without_password(uri: str) -> str:
+    """A URI without the user and password that it may hold, to be shown.
+
+    Example:
+        >>> without_password("https://me:secret@host/x"), without_password("sqlite:////x.db")
+        ('https://host/x', 'sqlite:////x.db')
+    """
+    netloc = urlsplit(uri).netloc
+    return uri.replace(netloc, netloc.rpartition("@")[2], 1) if netloc else uri
 
 
 def find_project(start: Path) -> Path:

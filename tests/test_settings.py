@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stk_ml.errors import DeclarationError, SettingError, UnknownNameError
-from stk_ml.settings import Settings
+from stk_ml.settings import Settings, without_password
 
 
 @pytest.fixture
@@ -53,6 +53,12 @@ def test_storage_options_do_not_show(project: Path) -> None:
     settings = Settings.load(project, environ={})
     assert settings.lake_options == {"account_key": "s3cret"}
     assert "s3cret" not in repr(settings)
+
+
+def test_a_password_in_the_store_does_not_show(project: Path) -> None:
+    settings = Settings.load(project, environ={"STK_ML_TRACKING_URI": "https://me:s3cret@mlflow.example"})
+    assert "s3cret" not in repr(settings)
+    assert without_password(settings.tracking_uri) == "https://mlflow.example"
 
 
 def test_an_unknown_setting_names_line_and_closest(tmp_path: Path) -> None:

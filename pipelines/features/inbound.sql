@@ -28,7 +28,7 @@ WITH legs AS (
     FROM legs
     WHERE scheduled_departure - INTERVAL '16' HOUR < landed_at
 ), stages AS (
-    SELECT flight_id, left_at AS known_time, 0 AS inbound_stage, 0 AS inbound_delay, slack_planned FROM turns
+    SELECT flight_id, left_at - INTERVAL '16' HOUR AS known_time, 0 AS inbound_stage, 0 AS inbound_delay, slack_planned FROM turns
     UNION ALL
     SELECT flight_id, left_at + dep_delay * INTERVAL '1' MINUTE, 1, dep_delay, slack_planned
     FROM turns WHERE dep_delay IS NOT NULL

@@ -43,7 +43,8 @@ class ModelDocument:
         parameters: of the learner, as it was fitted.
         schema: the columns, in order; a category's code is its place in ``categories``.
         calibrator: numbers from raw score to probability.
-        trained_from, trained_until: first and last as_of of the training rows, ISO 8601 with Z; empty without time.
+        trained_from, trained_until: first and last as_of of the rows that fitted, stopped or calibrated it, ISO 8601
+            with Z; empty without time.
         rows: number of rows per split.
     """
 
@@ -137,7 +138,7 @@ class TrainedModel:
 
     @property
     def trained_until(self) -> str:
-        """Last as_of of the training rows, ISO 8601 with Z; empty without time."""
+        """Last as_of of the rows that fitted, stopped or calibrated it, ISO 8601 with Z; empty without time."""
         return self.document.trained_until
 
     def predict(self, data: Rows, *, unseen: Unseen = "missing") -> npt.NDArray[np.float64]:

@@ -51,9 +51,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _settings(settings: Settings) -> Iterator[Check]:
+    from stk_ml.settings import without_password
+
     yield Check("profile", True, settings.profile)
     for name, origin in settings.origins.items():
-        yield Check(name, True, f"{getattr(settings, name)}  [{origin}]")
+        yield Check(name, True, f"{without_password(str(getattr(settings, name)))}  [{origin}]")
 
 
 def _services(workspace: Workspace) -> Iterator[Check]:

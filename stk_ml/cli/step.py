@@ -77,6 +77,7 @@ def run_register(args: argparse.Namespace, out: Output) -> int:
     from stk_ml.artifact import manifest
     from stk_ml.cli.common import open_workspace
     from stk_ml.contracts import Champion, Dataset, Registration, read, write
+    from stk_ml.settings import without_password
 
     file, spec = _spec(args)
     workspace = open_workspace(args)
@@ -88,7 +89,7 @@ def run_register(args: argparse.Namespace, out: Output) -> int:
     else:
         version, verdict = _register(workspace, spec, file, args, dataset, champion)
     card = str((args.evaluation / "card.html").resolve())
-    result = Registration(version, verdict, champion, workspace.settings.tracking_uri, card)
+    result = Registration(version, verdict, champion, without_password(workspace.settings.tracking_uri), card)
     write(result, args.out)
     _show(result, out)
     return 0

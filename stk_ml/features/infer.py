@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
         hint = f"stk-ml train {name} uses it as it is; remove it to have it written anew"
         raise UsageError(f"{file} exists and says something else", hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.tmp")
+    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     aside.write_text(text, "utf-8")
     return aside.replace(file)
 

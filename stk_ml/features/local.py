@@ -17,7 +17,7 @@ from stk_ml.features.catalog import Catalog
 from stk_ml.features.columns import check_columns, raise_broken
 from stk_ml.features.frame import Frame, resolve
 from stk_ml.features.labels import Labelled, check_labels
-from stk_ml.features.mask import Mask, undeclared
+from stk_ml.features.mask import MODES, Mask, undeclared
 from stk_ml.features.training_set import published, sha256, write_rows
 from stk_ml.features.world import World
 from stk_ml.lake.lake import Lake
@@ -206,8 +206,7 @@ class DuckDBFeatureEngine:
             detail = "cannot tell: sources.yml does not say when its rows became known, and it has no column known_time"
             return [AuditFinding("replay", name, -1, 0, detail) for name in unknown]
         moments = rules.instants(frame, world, "source.dataset")
-        # Each replay builds all views again: one way of masking at each instant, and both when there is only one.
-        masks = [Mask(moments[0], "erased"), Mask(moments[-1], "altered")] if moments else []
+        masks = [Mask(moment, mode) for moment in moments for mode in MODES]
 
         def run(mask: Mask) -> rules.Replayed:
             self._progress(f"audit {mask.instant:%Y-%m-%d} {mask.mode}", masks.index(mask), len(masks))

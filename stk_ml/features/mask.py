@@ -21,13 +21,16 @@ from stk_ml.features.labels import moment
 from stk_ml.features.pit import quoted
 from stk_ml.features.view import FeatureView
 
+Mode = Literal["erased", "altered"]
+MODES: tuple[Mode, ...] = ("erased", "altered")
+
 
 @dataclass(frozen=True)
 class Mask:
     """An instant, and what happens to what became known after it."""
 
     instant: datetime
-    mode: Literal["erased", "altered"]
+    mode: Mode
 
 
 def masked_sql(mask: Mask, source: Source, columns: Collection[str], keys: Collection[str]) -> str:

@@ -269,7 +269,7 @@ class Execution:
         """Digest of each source file of stk_ml."""
         package = Path(__file__).resolve().parents[1]
         files = walk(package, lambda name, is_dir: name.endswith("__pycache__"), tables=False)
-        return {name: self.cache.digests.file(path) for name, path in files if name.endswith(".py")}
+        return {name: self.cache.digests.file(path) for name, path in files}
 
     def _make(self, step: Step, values: Mapping[str, str], parts: KeyParts, key: str, log: Path) -> Entry:
         since = time.monotonic()

@@ -35,7 +35,7 @@ def code_version(project: Path) -> str:
 
 
 def lock_digest(project: Path) -> str:
-    """sha256 of what pins the libraries: the project's ``requirements/*.lock``, else what is installed here.
+    """sha256 of the libraries: the project's ``requirements/*.lock`` and what is installed here.
 
     Args:
         project: a folder.
@@ -56,8 +56,7 @@ def lock_digest(project: Path) -> str:
             digest.update(f"{lock.name}\n".encode() + lock.read_bytes())
         except OSError as error:
             raise StorageError(f"{lock} cannot be read: {error.strerror or error}") from error
-    if not locks:
-        digest.update("\n".join(_installed()).encode())
+    digest.update("\n".join(_installed()).encode())
     return digest.hexdigest()
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from stk_ml.errors import RegistryError, StkMlError, UnknownNameError
+from stk_ml.settings import without_password
 
 #: Seconds that one process waits for another that creates the store or registers a model.
 PATIENCE = 120.0
@@ -68,8 +68,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The URI without a user or password, for messages."""
-        parts = urlsplit(self.uri)
-        return self.uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if parts.netloc else self.uri
+        return without_password(self.uri)
 
     @cached_property
     def client(self) -> Any:

@@ -152,7 +152,7 @@ def limits(
     """What a reader of the numbers must know."""
     notes = [
         parts.note,
-        _refit_note(model, periods),
+        _refit_note(spec, model),
         _sample_note(evaluation, parts),
         _unlabelled_note(spec, dataset),
         _slice_note(spec, evaluation),
@@ -163,10 +163,12 @@ def limits(
     return f'<ul class="notes">{items}</ul>'
 
 
-def _refit_note(model: TrainedModel, periods: Mapping[SplitName, tuple[str, str]]) -> str:
-    first = periods.get("validation", ("", ""))[0]
-    if model.trained_until and first and model.trained_until >= first:
-        return "The model was fitted again on the validation rows, so their numbers flatter it; the test rows were not."
+def _refit_note(spec: ModelSpec, model: TrainedModel) -> str:
+    if model.kind == "lightgbm" and spec.learner.refit:
+        return (
+            "The model was fitted again on the validation rows, so their numbers flatter it; the test rows were not. "
+            "Calibration and the reference profile of the score come from before, when those rows were new to it."
+        )
     return "The validation rows chose the number of rounds and the calibration, so their numbers flatter a little."
 
 

@@ -112,11 +112,11 @@ class _Rows:
             validation_target=self.target[validation],
         )
 
-    def fitted(self, refit: bool) -> tuple[str, str]:
-        """First and last as_of of the rows that the final model was fitted on; empty without time."""
+    def used(self) -> tuple[str, str]:
+        """First and last as_of of the rows that fitted, stopped or calibrated the model; empty without time."""
         if self.as_of is None:
             return "", ""
-        moments = self.as_of[np.concatenate([self.parts.train, self.parts.validation] if refit else [self.parts.train])]
+        moments = self.as_of[np.concatenate([self.parts.train, self.parts.validation])]
         return iso(moments.min()), iso(moments.max())
 
 
@@ -141,7 +141,7 @@ def _learner(spec: ModelSpec, code_dir: Path | None) -> Learner:
 
 
 def _document(spec: ModelSpec, rows: _Rows, learned: Learned, calibrator: Any) -> ModelDocument:
-    trained_from, trained_until = rows.fitted(refit=learned.kind == "lightgbm" and spec.learner.refit)
+    trained_from, trained_until = rows.used()
     return ModelDocument(
         format=1,
         name=spec.name,

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stk_command import Run
 
 
 @pytest.fixture
@@ -48,9 +46,6 @@ def shop(project: Path) -> Path:
     return project
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
 @pytest.fixture
 def stk(project: Path) -> Run:
     """Runs ``stk-ml`` in the project as a user does, in a process of its own."""
@@ -62,8 +57,3 @@ def stk(project: Path) -> Run:
         return result
 
     return run
-
-
-def answer(result: subprocess.CompletedProcess[str]) -> Any:
-    """The JSON document that a command printed."""
-    return json.loads(result.stdout)

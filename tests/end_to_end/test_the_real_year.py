@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = [
@@ -39,12 +40,21 @@ def test_one_model_of_january_to_june_holds_from_july_to_december(project: Path)
     assert (result["verdict"]["outcome"], result["aliases"]) == ("first", ["champion"])
 
     again = stk("train", "flight-delay", folder=project)
-    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} <= {
+    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} == {
         "snapshot",
         "champion",
+        "build",
         "register",
     }
     assert again["digest"] == result["digest"]
+
+    dataset = next((project / ".stk" / "cache").rglob("data.parquet"))
+    columns = pq.read_table(dataset, columns=["seats", "origin_late_24h", "inbound_stage"])
+    known = {name: 1 - columns[name].null_count / columns.num_rows for name in columns.column_names}
+    # Flights whose plane had no leg before within sixteen hours have no inbound.
+    assert known["seats"] > 0.8
+    assert known["origin_late_24h"] > 0.99
+    assert 0.4 < known["inbound_stage"] < 0.42
 
     earlier = stk("train", "flight-delay", "--now", "2013-10-01", folder=project)
     by_group = {row["group"]: row for row in earlier["metrics"] if row["split"] == "test"}

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run, answer
+from stk_command import Run, answer
 
 from stk_ml import Workspace, load_model, train
 from stk_ml.errors import ColumnContractError, DataError, IntegrityError, UnknownNameError
 
+_ALWAYS = {"snapshot", "champion", "build", "register"}
 TABLE = ("train", "--table", "shop.csv", "--target", "late", "--time", "day")
 
 
@@ -31,14 +32,15 @@ def test_a_csv_becomes_a_registered_champion_and_is_not_trained_twice(shop: Path
 
     again = answer(stk("train", "shop-late", "--json"))
     assert (again["version"], again["digest"]) == (1, first["digest"])
-    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} <= {
+    assert {name for name, step in again["steps"].items() if step["status"] == "ran"} == {
         "snapshot",
         "champion",
+        "build",
         "register",
     }
     assert again["verdict"]["outcome"] == "same"
     third = answer(stk("train", "shop-late", "--json"))
-    assert {name for name, step in third["steps"].items() if step["status"] == "ran"} == {"snapshot", "champion"}
+    assert {name for name, step in third["steps"].items() if step["status"] == "ran"} == _ALWAYS
 
     assert "cached" in stk("why", "fit").stdout
     assert [v["version"] for v in answer(stk("models", "list", "--json"))] == [1]
@@ -259,3 +261,30 @@ def test_a_person_who_overrides_the_gate_says_why(project: Path, stk: Run) -> No
     assert "the gate did not promote noise:1 (refused)" in stk("models", "promote", "noise:1", code=2).stderr
     stk("models", "promote", "noise:1", "--why", "a demonstration")
     assert answer(stk("models", "list", "--json"))[0]["aliases"] == ["champion"]
+
+
+def test_a_removed_store_and_another_store_get_their_registration(shop: Path, stk: Run) -> None:
+    first = answer(stk(*TABLE, "--json"))
+    (shop / ".stk" / "mlflow.db").unlink()
+    again = answer(stk("train", "shop-late", "--json"))
+    assert (again["version"], again["digest"]) == (1, first["digest"])
+    assert [v["name"] for v in answer(stk("models", "list", "--json"))] == ["shop-late"]
+    other = ("--tracking-uri", f"sqlite:///{shop}/other.db")
+    stk("train", "shop-late", *other)
+    assert [v["name"] for v in answer(stk("models", "list", *other, "--json"))] == ["shop-late"]
+
+
+def test_a_learner_that_changes_within_one_process_is_imported_anew(shop: Path, stk: Run) -> None:
+    stk("init", "mine")
+    code = shop / "mine/pipelines/learners/stump.py"
+    text = "from sklearn.tree import DecisionTreeClassifier as Tree\n\n\ndef build():\n    return Tree(max_depth=2)\n"
+    model = shop / "mine" / "m.yml"
+    model.write_text(
+        f"name: stump\nproblem: binary\ndata: {{table: {shop}/shop.csv, target: late, as_of: day}}\n"
+        "learner: {estimator: 'stump:build'}\n"
+    )
+    workspace, digests = Workspace(shop / "mine"), []
+    for depth in (2, 5):
+        code.write_text(text.replace("=2", f"={depth}"))
+        digests.append(workspace.train(model).registration.version.digest)
+    assert digests[0] != digests[1]

@@ -117,6 +117,10 @@ def _importable(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    # Code may have changed since this process, or another project in it, imported modules of these names.
+    own = {file.stem for file in folder.glob("*.py")} | {file.name for file in folder.iterdir() if file.is_dir()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
