@@ -330,6 +330,8 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
             ("gate", "metric"),
             hint=closest(spec.primary, known),
         )
+    if spec.learner.time_budget <= 0:
+        raise declared.error("learner.time_budget must be more than 0 seconds", ("learner", "time_budget"))
     if gate.margin < 0:
         raise declared.error(
             "gate.margin may not be negative", ("gate", "margin"), hint="0 promotes only what is better"

@@ -70,6 +70,9 @@ def build(spec: LearnerSpec, problem: Problem, code_dir: Path | None) -> Any:
             f"learner.params {spec.params} do not fit {spec.estimator}: {error}",
             hint=closest(next((name for name in spec.params if name not in known), ""), known),
         ) from error
+    except Exception as error:  # whatever the user's function raises
+        message = f"learner.estimator {spec.estimator!r} raised {type(error).__name__}: {error}"
+        raise UsageError(message, hint="call it by itself to see where") from error
     _check(estimator, spec.estimator, problem)
     if estimator.get_params().get("random_state", spec.seed) is None:
         estimator.set_params(random_state=spec.seed)
@@ -106,6 +109,10 @@ def _import(path: str, code_dir: Path | None) -> Callable[..., Any]:
     except Exception as error:  # whatever the user's module raises while it is imported
         hint = "a module of your own goes into pipelines/learners" if ":" in path else "is the library installed?"
         raise UsageError(f"learner.estimator {path!r} does not import: {error}", hint=hint) from error
+    if ":" not in path and not isinstance(
+        found, type
+    ):  # a plain path may name a class, and nothing is called to find out
+        raise UsageError(f"learner.estimator {path!r} is no class", hint="a function of your own is module:function")
     if not callable(found):
         raise UsageError(f"learner.estimator {path!r} is no class or function, but {type(found).__name__}")
     return found  # type: ignore[no-any-return]
