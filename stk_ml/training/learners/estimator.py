@@ -109,12 +109,10 @@ def _import(path: str, code_dir: Path | None) -> Callable[..., Any]:
     except Exception as error:  # whatever the user's module raises while it is imported
         hint = "a module of your own goes into pipelines/learners" if ":" in path else "is the library installed?"
         raise UsageError(f"learner.estimator {path!r} does not import: {error}", hint=hint) from error
-    if ":" not in path and not isinstance(
-        found, type
-    ):  # a plain path may name a class, and nothing is called to find out
-        raise UsageError(f"learner.estimator {path!r} is no class", hint="a function of your own is module:function")
     if not callable(found):
         raise UsageError(f"learner.estimator {path!r} is no class or function, but {type(found).__name__}")
+    if ":" not in path and not isinstance(found, type):  # a plain path names a class; nothing is called to find out
+        raise UsageError(f"learner.estimator {path!r} is no class", hint="a function of your own is module:function")
     return found  # type: ignore[no-any-return]
 
 
