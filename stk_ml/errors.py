@@ -22,7 +22,14 @@
     |-- ArtifactError(ValueError)               a model artifact cannot be used
     |   |-- IntegrityError                      a file differs from the manifest
     |   `-- UntrustedTypeError(TypeError)       the model holds a type outside our allow-list
-    `-- RegistryError(RuntimeError)             the model registry refused or failed
+    |-- RegistryError(RuntimeError)             the model registry refused or failed
+    |-- VaultError(RuntimeError)                the vault could not be read or written
+    |   `-- SecretNotFoundError(LookupError)    it holds no secret of that name or version
+    |-- IdentityError(PermissionError)          who calls was not shown, or may not; carries the HTTP status
+    |-- RequestError(ValueError)                a request that cannot be scored; carries the HTTP status
+    |   `-- InvalidRowsError                    its rows break the model's columns; lists row, column, reason
+    |-- TelemetryError(OSError)                 the log could not be written or read; never reaches a caller
+    `-- DeploymentError(RuntimeError)           an endpoint could not be changed, or did not become ready
 
 Each error also inherits the built-in that it refines, so ``except FileNotFoundError`` keeps working.
 """
@@ -30,7 +37,8 @@ Each error also inherits the built-in that it refines, so ``except FileNotFoundE
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -194,6 +202,78 @@ class UntrustedTypeError(ArtifactError, TypeError):
 
 class RegistryError(StkMlError, RuntimeError):
     """The model registry refused or failed."""
+
+
+class VaultError(StkMlError, RuntimeError):
+    """The vault could not be read or written."""
+
+
+class SecretNotFoundError(VaultError, LookupError):
+    """The vault holds no secret of that name or version."""
+
+
+class IdentityError(StkMlError, PermissionError):
+    """Who calls was not shown (401), or may not do this (403).
+
+    Attributes:
+        status: the HTTP status to answer.
+        reason: one word for metrics: ``missing``, ``key``, ``expired``, ``signature``, ``audience``, ``issuer``, ...
+    """
+
+    def __init__(self, message: str, *, status: int = 401, reason: str = "credential", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.reason = status, reason
+
+
+class RequestError(StkMlError, ValueError):
+    """A request that cannot be scored.
+
+    Attributes:
+        status: the HTTP status to answer, 400 to 499 (429, 503 and 504 when the server is at its limit).
+        reason: one word for metrics: ``json``, ``too_large``, ``content_type``, ``shape``, ...
+
+    Example:
+        >>> RequestError("the body is cut short", status=400, reason="json").status
+        400
+    """
+
+    def __init__(self, message: str, *, status: int = 400, reason: str = "request", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.reason = status, reason
+
+
+class InvalidRowsError(RequestError):
+    """Rows that break the model's columns (422).
+
+    Attributes:
+        problems: the first of them, each with ``row``, ``column`` and ``reason``.
+        total: how many there are in all.
+    """
+
+    def __init__(self, problems: Sequence[RowProblem], total: int) -> None:
+        first = problems[0]
+        more = f" and {total - 1} more" if total > 1 else ""
+        super().__init__(f"row {first.row}, {first.column!r}: {first.reason}{more}", status=422, reason="rows")
+        self.problems, self.total = tuple(problems), total
+
+
+class TelemetryError(StkMlError, OSError):
+    """The log could not be written or read."""
+
+    retryable = True
+
+
+class DeploymentError(StkMlError, RuntimeError):
+    """An endpoint could not be changed, or did not become ready."""
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """What is wrong in one place of a request: ``row`` from 0 (-1: all rows), ``column``, and the ``reason``."""
+
+    row: int
+    column: str
+    reason: str
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ import msgspec
 from stk_ml import declarations
 from stk_ml.contracts import Problem
 from stk_ml.errors import UnknownNameError, closest
+from stk_ml.model_policies import EvaluationSpec, GateSpec, MonitorSpec, RetrainSpec, ServingSpec
 
 METRICS = {"binary": ("auc", "log_loss", "brier", "average_precision"), "regression": ("mae", "rmse", "r2")}
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -129,90 +130,13 @@ class LearnerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 0
 
 
-class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is measured: per split and month always, and per value of the columns in ``slices``.
-
-    Attributes:
-        slices: columns whose values are measured apart.
-        min_rows: a value with fewer test rows is left out.
-        max_groups: at most so many values of a column, the most frequent ones.
-        resamples: of the bootstrap behind each interval.
-        level: coverage of the intervals.
-    """
-
-    slices: tuple[str, ...] = ()
-    min_rows: int = 200
-    max_groups: int = 20
-    resamples: int = 1000
-    level: float = 0.95
-
-
-class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a challenger becomes champion.
-
-    Attributes:
-        metric: primary metric; default auc (binary) or mae (regression).
-        floor: worst value allowed, better side by the metric; None for none.
-        margin: how much worse still counts as not worse, in units of the metric. The default, 0, promotes only what is
-            better: two models of equal skill are then promoted in at most half of 1 - level of the cases.
-        level: of the interval of the difference.
-        slices: columns whose slices may not get worse by more than slice_margin.
-        slice_margin: in units of the metric.
-        calibration_error: largest expected calibration error allowed, and None for no guard.
-        min_rows: fewer matured rows than this and the gate cannot tell.
-        window: newest matured rows to compare on (``90d``); default all of the test split.
-        resamples: bootstrap resamples.
-    """
-
-    metric: str = ""
-    floor: float | None = None
-    margin: float = 0.0
-    level: float = 0.95
-    slices: tuple[str, ...] = ()
-    slice_margin: float = 0.02
-    calibration_error: float | None = 0.1
-    min_rows: int = 200
-    window: str = ""
-    resamples: int = 2000
-
-
-class MonitorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How it is watched.
-
-    Attributes:
-        window: length of one look (``1d``).
-        false_alarms_per_year: how many alarms without cause are accepted.
-        min_rows: a window with fewer rows says that it has not enough data.
-    """
-
-    window: str = "1d"
-    false_alarms_per_year: float = 1.0
-    min_rows: int = 200
-
-
-class RetrainSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When it is retrained.
-
-    Attributes:
-        windows: so many alarming windows
-        of: among the last so many start a retrain.
-        cooldown: least time between two retrains (``7d``).
-        per_month: most retrains in a calendar month.
-    """
-
-    windows: int = 3
-    of: int = 5
-    cooldown: str = "7d"
-    per_month: int = 2
-
-
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One declared model; see the module's docstring for a file.
 
     Attributes:
         name: lower case with hyphens; the name in the registry.
         problem: binary or regression.
-        data, split, learner, evaluation, gate, monitor, retrain: see each class.
+        data, split, learner, evaluation, gate, serving, monitor, retrain: see each class.
         calibration: how scores become probabilities: sigmoid, isotonic or none (binary only).
         description, owner: for people.
     """
@@ -225,6 +149,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
     evaluation: EvaluationSpec = EvaluationSpec()
     gate: GateSpec = GateSpec()
+    serving: ServingSpec = ServingSpec()
     monitor: MonitorSpec = MonitorSpec()
     retrain: RetrainSpec = RetrainSpec()
     description: str = ""

@@ -33,10 +33,16 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "artifacts": (".stk/artifacts", "where MLflow keeps artifacts when the store is SQLite"),
     "cache": (".stk/cache", "outputs of pipeline steps, by content"),
     "pipelines": ("pipelines", "folder of models/, features/, components/ and the pipelines"),
+    "vault": (".stk/vault.json", "file of the laptop's vault, readable by its owner only"),
+    "endpoints": (".stk/endpoints", "state, logs and models of local endpoints"),
+    "telemetry": (".stk/telemetry", "what the scoring app logs, as Parquet"),
+    "token_issuer": ("stk-ml-dev", "issuer that a bearer token must name"),
+    "token_audience": ("api://stk-ml", "audience that a bearer token must name"),
+    "token_keys": (".stk/identity/jwks.json", "public keys of the issuer: a JWKS file or an https URL"),
 }
 #: Environment variables that other tools already set; read after STK_ML_NAME.
 ALIASES = {"tracking_uri": "MLFLOW_TRACKING_URI"}
-_LOCAL = ("lake", "artifacts", "cache", "pipelines")
+_LOCAL = ("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "token_keys")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,10 @@ class Settings:
         profile: name of the profile in stk.toml (``laptop`` when there is no file).
         lake: absolute folder or URI of the lake.
         tracking_uri: MLflow store, with an absolute path when it is SQLite.
-        artifacts, cache, pipelines: absolute folders.
+        artifacts, cache, pipelines, endpoints, telemetry: absolute folders.
+        vault: absolute file of the laptop's vault.
+        token_issuer, token_audience: what a bearer token must name.
+        token_keys: the issuer's public keys: an absolute file or a URL.
         lake_options: storage options of the lake (account name, endpoint); never printed.
         origins: for each setting, where its value came from.
 
@@ -65,6 +74,12 @@ class Settings:
     artifacts: Path
     cache: Path
     pipelines: Path
+    vault: Path
+    endpoints: Path
+    telemetry: Path
+    token_issuer: str
+    token_audience: str
+    token_keys: str
     lake_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -107,6 +122,12 @@ class Settings:
             artifacts=Path(values["artifacts"]),
             cache=Path(values["cache"]),
             pipelines=Path(values["pipelines"]),
+            vault=Path(values["vault"]),
+            endpoints=Path(values["endpoints"]),
+            telemetry=Path(values["telemetry"]),
+            token_issuer=values["token_issuer"],
+            token_audience=values["token_audience"],
+            token_keys=values["token_keys"],
             lake_options={str(k): str(v) for k, v in tables.get("lake_options", {}).items()},
             origins=origins,
         )

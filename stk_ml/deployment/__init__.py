@@ -1,0 +1,1 @@
+"""The endpoint: named deployments, traffic, rollout and the processes behind them."""

@@ -1,0 +1,1 @@
+"""The scoring app: FastAPI where people look, raw ASGI where it is hot."""

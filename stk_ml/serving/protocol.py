@@ -1,0 +1,31 @@
+"""What the scoring app is made with: models, someone who knows callers, and a hook for telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from stk_ml.identity.protocol import Caller
+
+
+class Verifier(Protocol):
+    """Knows who calls from the headers of a request: lower-case names and values, both bytes, as ASGI brings them."""
+
+    def verify(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        """The caller; IdentityError with the status to answer when it is not shown. Takes microseconds."""
+
+
+class Hook(Protocol):
+    """Takes what was scored. Never blocks, never raises; see :class:`stk_ml.telemetry.recorder.Recorder`."""
+
+    def row(self, request_id: str, row_id: str, row: Any, score: float) -> None:
+        """One scored row: its id given by the caller (or empty), its encoded values (features,), its score."""
+
+    def rows(self, request_id: str, row_ids: Sequence[str], matrix: Any, scores: Any) -> None:
+        """Many scored rows: ids given by the caller (or none), matrix (rows, features), scores (rows,)."""
+
+    def request(self, request_id: str, route: str, status: int, seconds: float, reason: str = "") -> None:
+        """One answered request; ``reason`` is the word of the error that it was answered with."""
+
+    def count(self, what: str, column: str, rows: int) -> None:
+        """Values that the model's policy lets pass: ``unknown_column``, ``wrong_type``, ``missing_value``."""

@@ -1,0 +1,1 @@
+"""What the scoring app tells about itself: histograms, predictions and request metrics."""
