@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stk_ml import contracts
-from stk_ml.artifact.model import TrainedModel
+
+if TYPE_CHECKING:
+    from stk_ml.artifact.model import TrainedModel
 
 NAME = "golden.json"
 

@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stk_ml import contracts
-from stk_ml.artifact import manifest
 from stk_ml.artifact.calibrator import Calibrator
+from stk_ml.artifact.document import NAME, ModelDocument, unseal
 from stk_ml.artifact.schema import FeatureSchema, Unseen
 from stk_ml.artifact.scorer import BoosterScorer, EstimatorScorer, Scorer
 from stk_ml.contracts import Problem
-from stk_ml.errors import ArtifactError
 
-NAME = "model.json"
-_FORMAT = 1
+__all__ = ["NAME", "ModelDocument", "Rows", "TrainedModel"]
+
 #: Rows that are encoded and scored at a time, so that memory does not grow with the table.
 _BATCH = 262_144
 
 #: What a model scores.
 Rows: TypeAlias = "pa.Table | Sequence[Mapping[str, Any]]"
-
-
-@dataclass(frozen=True)
-class ModelDocument:
-    """``model.json``: all that scoring needs beside the trees or the estimator.
-
-    Attributes:
-        format: version of this document.
-        name: of the model.
-        problem: binary or regression.
-        kind: what ``file`` holds: a LightGBM booster as text, or a scikit-learn estimator as skops.
-        file: name of that file.
-        objective: LightGBM's objective, or the class of the estimator.
-        iterations: number of boosting rounds; 0 for an estimator.
-        parameters: of the learner, as it was fitted.
-        schema: the columns, in order; a category's code is its place in ``categories``.
-        calibrator: numbers from raw score to probability.
-        trained_from, trained_until: first and last as_of of the rows that fitted, stopped or calibrated it, ISO 8601
-            with Z; empty without time.
-        rows: number of rows per split.
-    """
-
-    format: int
-    name: str
-    problem: Problem
-    kind: Literal["lightgbm", "estimator"]
-    file: str
-    objective: str
-    iterations: int
-    parameters: Mapping[str, Any]
-    schema: FeatureSchema
-    calibrator: Calibrator
-    trained_from: str
-    trained_until: str
-    rows: Mapping[str, int]
 
 
 class TrainedModel:
@@ -88,18 +50,13 @@ class TrainedModel:
             UntrustedTypeError: the estimator holds a type outside our allow-list.
         """
         folder = Path(folder)
-        seal = manifest.verify(folder)
-        document = contracts.read(ModelDocument, folder / NAME)
-        if document.format != _FORMAT:
-            raise ArtifactError(f"{folder / NAME} is of format {document.format}; this stk-ml reads {_FORMAT}")
-        if document.file not in seal.files:
-            raise ArtifactError(f"{folder / NAME} names the file {document.file!r}, which the artifact does not hold")
+        document, digest = unseal(folder)
         scorer: Scorer
         if document.kind == "lightgbm":
             scorer = BoosterScorer.read(folder / document.file, threads)
         else:
             scorer = EstimatorScorer.read(folder / document.file, document.problem == "binary")
-        return cls(document, scorer, seal.digest)
+        return cls(document, scorer, digest)
 
     @property
     def name(self) -> str:

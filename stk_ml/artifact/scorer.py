@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from stk_ml.artifact import estimator_file
 from stk_ml.artifact.calibrator import expit
 from stk_ml.artifact.schema import to_matrix
 from stk_ml.errors import ArtifactError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = npt.NDArray[np.float64]
 
