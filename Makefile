@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := requirements/all.lock
 READY := $(VENV)/.ready
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+TAG ?= stk-ml-serving
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint bench lock tools clean
+.PHONY: help setup train test lint bench image lock tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +27,9 @@ train: setup ## load a year of real flights and train flight-delay on it
 	$(BIN)/stk-ml example flights
 	$(BIN)/stk-ml train flight-delay
 
-tools: setup ## what some tests need beside Python (a Blob storage emulator, from npm); without npm nothing
+tools: setup ## what some tests need beside Python (from npm a Blob storage emulator, from Debian podman); skipped where it cannot be had
 	@if command -v npm >/dev/null; then sh tests/lake/install_azurite.sh $(BIN)/python; else echo "no npm: tests on Azurite will be skipped"; fi
+	@sh tests/image/install_podman.sh || echo "tests of the image will be skipped"
 
 test: setup tools ## the whole test suite
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -40,8 +43,13 @@ lint: setup ## ruff, mypy --strict, import contract
 bench: setup ## all benchmarks, one JSON object per line
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-lock: setup ## resolve the dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o $(LOCK)
+image: setup ## the image of the scoring app, with podman or docker: make image [TAG=...] [BASE_IMAGE=...]
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist >/dev/null
+	PYTHON=$(BIN)/python sh environments/serving/build.sh $$(ls -t dist/stk_ml-*.whl | head -1) --tag $(TAG) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
+
+lock: setup ## resolve the dependencies anew, then those of the image at the same versions
+	$(COMPILE) --all-extras pyproject.toml -o $(LOCK)
+	$(COMPILE) --constraint $(LOCK) environments/serving/requirements.in -o environments/serving/requirements.lock
 
 clean: ## remove the environment, the lake, the store and the caches
 	rm -rf $(VENV) .stk .mypy_cache .ruff_cache .hypothesis dist .tools

@@ -1,0 +1,69 @@
+"""The image, built once from this checkout on a base that a Debian mirror gives, and a model to mount into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from image_rigs import HERE, INSTALL, REPOSITORY, Podman
+
+BASE = "localhost/stk-ml-base:bookworm"
+
+
+@pytest.fixture(scope="session")
+def podman() -> Podman:
+    """Podman, where it can run containers."""
+    missing = [program for program in ("podman", "runc") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed: {INSTALL}")
+    podman = Podman()
+    if (info := podman.run("info", check=False)).returncode:
+        pytest.skip(f"podman cannot run here ({info.stderr.strip()[-200:]}); on a machine with containers: {INSTALL}")
+    return podman
+
+
+@pytest.fixture(scope="session")
+def base_image(podman: Podman) -> str:
+    """The image to build on: BASE_IMAGE, for machines that can pull, else one made here."""
+    if given := os.environ.get("BASE_IMAGE"):
+        return given
+    if podman.run("image", "exists", BASE, check=False).returncode:
+        if shutil.which("debootstrap") is None or os.geteuid() != 0:
+            pytest.skip(f"no base image; {INSTALL}, or BASE_IMAGE=python:3.11-slim-bookworm where images can be pulled")
+        made = podman.call("sh", HERE / "base_image.sh", BASE, check=False)
+        if made.returncode:
+            pytest.skip(f"debootstrap failed, is a Debian mirror in reach (DEBIAN_MIRROR)? {made.stdout[-300:]}")
+    if (tried := podman.run("run", "--rm", BASE, "true", check=False)).returncode:
+        pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()[-200:]}")
+    return BASE
+
+
+@pytest.fixture(scope="session")
+def image(podman: Podman, base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Id of the image, built as `make image` builds it. Layers of older runs are kept for a week."""
+    folder = tmp_path_factory.mktemp("image")
+    wheel = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(REPOSITORY)]
+    podman.call(*wheel)
+    script = REPOSITORY / "environments/serving/build.sh"
+    options = ["--tag", "localhost/stk-ml-serving:test", "--iidfile", str(folder / "id")]
+    podman.call("sh", script, *folder.glob("*.whl"), *options, "--build-arg", f"BASE_IMAGE={base_image}")
+    podman.run("image", "prune", "--force", "--filter", "until=168h")
+    return (folder / "id").read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained model with golden rows, readable by every user."""
+    sys.path.append(str(HERE.parent / "training"))
+    from make_dataset import parcels, spec, write
+
+    from stk_ml.training.fit import fit
+
+    folder = tmp_path_factory.mktemp("model")
+    fit(spec(), write(folder / "dataset", parcels()), folder / "artifact")
+    for path in (folder / "artifact", *(folder / "artifact").rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder / "artifact"
