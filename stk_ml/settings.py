@@ -36,6 +36,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "vault": (".stk/vault.json", "file of the laptop's vault, readable by its owner only"),
     "endpoints": (".stk/endpoints", "state, logs and models of local endpoints"),
     "telemetry": (".stk/telemetry", "what the scoring app logs, as Parquet"),
+    "auth": ("any", "what a caller of the scoring app has to show: any, key, token or none"),
     "token_issuer": ("stk-ml-dev", "issuer that a bearer token must name"),
     "token_audience": ("api://stk-ml", "audience that a bearer token must name"),
     "token_keys": (".stk/identity/jwks.json", "public keys of the issuer: a JWKS file or an https URL"),
@@ -56,6 +57,7 @@ class Settings:
         tracking_uri: MLflow store, with an absolute path when it is SQLite.
         artifacts, cache, pipelines, endpoints, telemetry: absolute folders.
         vault: absolute file of the laptop's vault.
+        auth: what a caller of the scoring app has to show: any (key or token), key, token, none.
         token_issuer, token_audience: what a bearer token must name.
         token_keys: the issuer's public keys: an absolute file or a URL.
         lake_options: storage options of the lake (account name, endpoint); never printed.
@@ -77,6 +79,7 @@ class Settings:
     vault: Path
     endpoints: Path
     telemetry: Path
+    auth: str
     token_issuer: str
     token_audience: str
     token_keys: str
@@ -125,6 +128,7 @@ class Settings:
             vault=Path(values["vault"]),
             endpoints=Path(values["endpoints"]),
             telemetry=Path(values["telemetry"]),
+            auth=values["auth"],
             token_issuer=values["token_issuer"],
             token_audience=values["token_audience"],
             token_keys=values["token_keys"],

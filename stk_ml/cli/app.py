@@ -22,6 +22,8 @@ COMMANDS = {
     "train": "train a model: features, fit, evaluate, gate, register",
     "features": "list, build, pull and check the feature views",
     "models": "list, show, compare and promote registered models",
+    "score": "score a file of rows: CSV, Parquet, JSON or Arrow",
+    "serve": "run the scoring app in the foreground",
     "pipeline": "run or check any Azure ML pipeline file",
     "why": "tell why a pipeline step ran, or did not",
     "doctor": "check the settings, the store, the lake and the libraries",

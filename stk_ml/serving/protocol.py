@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stk_ml.identity.protocol import Caller
+
+if TYPE_CHECKING:
+    from stk_ml.serving.routing import Routes
+
+
+class Models(Protocol):
+    """Holds the loaded deployments. ``routes`` is replaced as a whole when the endpoint changes."""
+
+    @property
+    def routes(self) -> Routes:
+        """The routes of the moment."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the newest state of the endpoint is not what is served; empty when it is."""
 
 
 class Verifier(Protocol):
@@ -29,3 +44,6 @@ class Hook(Protocol):
 
     def count(self, what: str, column: str, rows: int) -> None:
         """Values that the model's policy lets pass: ``unknown_column``, ``wrong_type``, ``missing_value``."""
+
+    def difference(self, request_id: str, live: Sequence[float], shadow: Sequence[float]) -> None:
+        """Scores that the caller got, and those of a shadow for the same rows."""

@@ -1,0 +1,88 @@
+"""What the scoring app answers: one shape for scores, one for errors, built as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stk_ml.errors import InvalidRowsError, RequestError, StkMlError
+
+if TYPE_CHECKING:
+    from stk_ml.serving.decoding.rows import Rows
+    from stk_ml.serving.served import ServedModel
+
+_encode = msgspec.json.Encoder().encode
+_JSON = (b"content-type", b"application/json")
+_CLOSE = (b"connection", b"close")
+
+
+def one(score: float, request_id: bytes, model: ServedModel) -> bytes:
+    """The answer to a single row."""
+    number = b"%r" % score if score - score == 0.0 else b"null"
+    return b'{"predictions":[' + number + b'],"request_id":"' + request_id + b'",' + model.about
+
+
+def many(rows: Rows, scores: Sequence[float], request_id: bytes, model: ServedModel, explanations: Any = None) -> bytes:
+    """The answer to many rows: null for a row that was rejected, whose reasons are in ``errors``."""
+    values: Sequence[float | None] = scores
+    if rows.bad:
+        values = [None if place in rows.bad else score for place, score in enumerate(scores)]
+    parts = [b'{"predictions":', _encode(values)]
+    if rows.problems:
+        parts += [b',"errors":', _encode(rows.problems)]
+    if explanations is not None:
+        if rows.bad:
+            explanations = [None if place in rows.bad else text for place, text in enumerate(explanations)]
+        parts += [b',"explanations":', _encode(explanations)]
+    parts += [b',"request_id":"', request_id, b'",', model.about]
+    return b"".join(parts)
+
+
+def error(failure: StkMlError, request_id: bytes) -> bytes:
+    """The answer to a request that could not be scored."""
+    fields: dict[str, Any] = {
+        "type": getattr(failure, "reason", "error"),
+        "message": str(failure),
+        "hint": failure.hint,
+        "request_id": request_id.decode("latin-1"),
+    }
+    if isinstance(failure, InvalidRowsError):
+        fields |= {"problems": failure.problems, "total": failure.total}
+    return _encode({"error": fields})
+
+
+def status(failure: StkMlError) -> int:
+    """The HTTP status of an error; 500 for what is not the caller's doing."""
+    return int(getattr(failure, "status", 500))
+
+
+def start(
+    code: int, length: int, request_id: bytes, *more: tuple[bytes, bytes], closing: bool = False
+) -> dict[str, Any]:
+    """The ASGI message that starts an answer of JSON.
+
+    Args:
+        code: HTTP status.
+        length: of the body, in bytes.
+        request_id: echoed in ``x-request-id``.
+        more: further headers.
+        closing: whether the connection ends after this answer.
+    """
+    headers = [_JSON, (b"content-length", b"%d" % length), (b"x-request-id", request_id), *more]
+    if closing:
+        headers.append(_CLOSE)
+    return {"type": "http.response.start", "status": code, "headers": headers}
+
+
+def headers_of(failure: StkMlError) -> list[tuple[bytes, bytes]]:
+    """Headers that an error's status calls for."""
+    code = status(failure)
+    if code in (429, 503):
+        return [(b"retry-after", b"1")]
+    if code == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    if isinstance(failure, RequestError) and code == 405:
+        return [(b"allow", b"POST")]
+    return []

@@ -1,0 +1,142 @@
+"""From settings to what a worker is run with: the artifact, who may call, where telemetry goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stk_ml.artifact import manifest
+from stk_ml.artifact.document import read as read_document
+from stk_ml.endpoint_state import Deployment
+from stk_ml.errors import SettingError, closest
+from stk_ml.serving.auth import HeaderVerifier, KeyRing, NoVerifier
+from stk_ml.serving.protocol import Hook, Verifier
+from stk_ml.serving.worker import Telemetry
+from stk_ml.settings import Settings
+
+#: What a caller may be asked to show.
+WAYS = ("any", "key", "token", "none")
+_DEPTH = 3
+
+
+def artifact_folder(model: str, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The artifact that is meant by a path, or by AZUREML_MODEL_DIR when none is given; None for a registered name.
+
+    Raises:
+        SettingError: neither a model nor AZUREML_MODEL_DIR is given, or it holds no artifact or several.
+    """
+    if model:
+        return Path(model).resolve() if (Path(model) / manifest.NAME).is_file() else None
+    root = environ.get("AZUREML_MODEL_DIR", "")
+    if not root:
+        raise SettingError("no model is named", hint="stk-ml serve MODEL, or set AZUREML_MODEL_DIR to an artifact")
+    patterns = ("/".join(["*"] * depth + [manifest.NAME]) for depth in range(_DEPTH + 1))
+    found = next((hits for pattern in patterns if (hits := sorted(Path(root).glob(pattern)))), [])
+    if len(found) != 1:
+        what = "no model artifact" if not found else f"{len(found)} model artifacts"
+        raise SettingError(f"AZUREML_MODEL_DIR={root} holds {what}", hint="mount one model there")
+    return found[0].parent
+
+
+def deployment(folder: Path, name: str = "", version: int = 0) -> Deployment:
+    """The deployment that a folder alone makes, taking all traffic.
+
+    Raises:
+        ArtifactError: it is no artifact.
+    """
+    document = read_document(folder)
+    digest = manifest.verify(folder).digest
+    return Deployment(f"v{version}", name or document.name, version, digest, str(folder), traffic=100)
+
+
+def verifier(settings: Settings, endpoint: str, *, create: bool) -> Verifier:
+    """Who may call an endpoint, as the setting ``auth`` says.
+
+    Args:
+        settings: of the project.
+        endpoint: whose keys count.
+        create: whether missing keys are made.
+
+    Raises:
+        SettingError: the setting is none of ``any``, ``key``, ``token``, ``none``, or nothing could be shown at all.
+    """
+    from stk_ml.vault import keys
+    from stk_ml.vault.local import FileSecretStore
+
+    way = settings.auth
+    if way not in WAYS:
+        raise SettingError(f"auth {way!r} is not known", hint=closest(way, WAYS))
+    if way == "none":
+        return NoVerifier()
+    ring = None
+    if way in ("any", "key"):
+        store = FileSecretStore(settings.vault)
+        if create:
+            keys.ensure(store, endpoint)
+        ring = KeyRing(store, endpoint)
+    tokens = token_verifier(settings) if way in ("any", "token") else None
+    if way == "token" and tokens is None:
+        raise SettingError(
+            f"auth is token, and there are no keys of an issuer at {settings.token_keys}",
+            hint="stk-ml token makes a dev issuer; for Entra ID set token_keys, token_issuer and token_audience",
+        )
+    return HeaderVerifier(ring, tokens)
+
+
+def token_verifier(settings: Settings) -> Any:
+    """Checks bearer tokens; None while the issuer has no keys here."""
+    if "://" not in settings.token_keys and not Path(settings.token_keys).is_file():
+        return None
+    from stk_ml.identity.jwt import JwtVerifier, key_source
+
+    return JwtVerifier(key_source(settings.token_keys), settings.token_issuer, settings.token_audience)
+
+
+class _Silent:
+    """A hook that forgets."""
+
+    def row(self, request_id: str, row_id: str, row: Any, score: float) -> None: ...
+    def rows(self, request_id: str, row_ids: Any, matrix: Any, scores: Any) -> None: ...
+    def request(self, request_id: str, route: str, status: int, seconds: float, reason: str = "") -> None: ...
+    def count(self, what: str, column: str, rows: int) -> None: ...
+    def difference(self, request_id: str, live: Any, shadow: Any) -> None: ...
+
+
+def no_telemetry() -> Telemetry:
+    """Logs nothing."""
+    silent: Hook = _Silent()
+    return Telemetry(silent, lambda deployment: silent, lambda hook: None, lambda seconds: None)
+
+
+def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
+    """Logs to Parquet, every so many seconds.
+
+    Raises:
+        StorageError: a deployment's artifact lacks its reference profile.
+    """
+    from stk_ml.telemetry.flusher import Flusher
+    from stk_ml.telemetry.histogram import FeatureBins
+    from stk_ml.telemetry.local import ParquetPredictionLog
+    from stk_ml.telemetry.protocol import Source
+    from stk_ml.telemetry.recorder import Recorder
+
+    worker = f"{os.uname().nodename}-{os.getpid()}-{int(time.time())}"
+    flusher = Flusher(ParquetPredictionLog(settings.telemetry), every=every)
+
+    def source(of: Deployment | None) -> Source:
+        if of is None:
+            return Source(endpoint, "", "", 0, "", worker)
+        shadow = of.shadow and not of.traffic
+        return Source(endpoint, of.name, of.model, of.version, of.digest, worker, shadow)
+
+    def open_(of: Deployment) -> Hook:
+        recorder = Recorder(source(of), FeatureBins.from_artifact(Path(of.folder)))
+        flusher.add(recorder)
+        return recorder
+
+    unrouted = Recorder(source(None), None)
+    flusher.add(unrouted)
+    return Telemetry(unrouted, open_, flusher.remove, flusher.close)

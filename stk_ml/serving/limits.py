@@ -1,0 +1,26 @@
+"""What one worker of the scoring app takes at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one worker.
+
+    Attributes:
+        body_bytes: of a request's body, also after it was decompressed.
+        rows: of one request.
+        concurrency: requests in work at once; more are answered 429 with Retry-After.
+        seconds: for one request, from its head to its scores; for the body to arrive, and for the scores.
+        inline_bytes: a body up to this size is scored at once; larger ones in a thread, so that they delay nobody.
+        linger: seconds that a draining worker keeps an idle connection open for a request that may be on its way.
+    """
+
+    body_bytes: int = 16 * 2**20
+    rows: int = 100_000
+    concurrency: int = 256
+    seconds: float = 30.0
+    inline_bytes: int = 32 * 2**10
+    linger: float = 1.0

@@ -1,0 +1,216 @@
+"""One worker process of the scoring app: uvicorn with uvloop and httptools, drained on SIGTERM.
+
+A worker serves either one model, or the folder of an endpoint: then it follows the endpoint's state, tells how it fares
+once a second, and ends when its supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from stk_ml import contracts
+from stk_ml.endpoint_state import Deployment, WorkerStatus
+from stk_ml.serving.app import ScoringApp, create_app
+from stk_ml.serving.limits import Limits
+from stk_ml.serving.models import EndpointFolder, LoadedModels
+from stk_ml.serving.protocol import Hook, Verifier
+
+log = logging.getLogger("stk_ml.serving")
+_TICK = 0.2
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """How hooks are made and let go.
+
+    Attributes:
+        unrouted: takes the requests that reach no deployment.
+        open: makes the hook of a deployment.
+        release: lets go of one.
+        close: writes what is left, within so many seconds.
+    """
+
+    unrouted: Hook
+    open: Callable[[Deployment], Hook]
+    release: Callable[[Hook], None]
+    close: Callable[[float], None]
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, with an end that fails no request.
+
+    On SIGTERM it stops to accept; connections that are open are still answered, each answer closing its connection, and
+    an idle one is closed after a moment in which a request that was on its way has arrived.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: ScoringApp, linger: float, grace: float) -> None:
+        super().__init__(config)
+        self._app, self._linger, self._grace = app, linger, grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains, then ends as uvicorn does."""
+        self._app.scoring.draining = True
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        deadline = time.monotonic() + self._linger
+        while self.server_state.connections and time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(0.02)
+        self.config.timeout_graceful_shutdown = max(1, round(self._grace))
+        await super().shutdown()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """Ends with exit code 0 after a signal, where uvicorn would raise it again."""
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
+
+def run(
+    listening: socket.socket,
+    telemetry: Telemetry,
+    verifier: Verifier,
+    *,
+    deployments: Sequence[Deployment] = (),
+    endpoint: Path | None = None,
+    index: int = 0,
+    limits: Limits | None = None,
+    cache: Path | None = None,
+    secured: bool = True,
+    announce: Callable[[ScoringApp], None] = lambda app: None,
+) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        listening: a bound socket that listens, shared with the other workers.
+        telemetry: makes the hooks.
+        verifier: knows callers.
+        deployments: what to serve; or
+        endpoint: the folder of the endpoint to follow.
+        index: of this worker in its endpoint.
+        limits: of this worker.
+        cache: where compiled scorers are kept.
+        secured: whether scoring needs a credential.
+        announce: called once it answers.
+
+    Raises:
+        StkMlError: a given deployment cannot be loaded.
+    """
+    limits = limits or Limits()
+    sys.setswitchinterval(0.001)  # a thread that decodes a large body gives way to small requests sooner
+    models = LoadedModels(telemetry.open, limits, cache, telemetry.release)
+    app = create_app(models, telemetry.unrouted, verifier, limits=limits, secured=secured)
+    duty = _Duty(app, models, EndpointFolder(endpoint, models), index) if endpoint else None
+    if duty is None:
+        models.serve(deployments, 1)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=75,
+    )
+    server = DrainingServer(config, app, limits.linger, limits.seconds)
+    try:
+        asyncio.run(_serve(server, listening, duty, lambda: announce(app)), loop_factory=config.get_loop_factory())
+    finally:
+        telemetry.close(5.0)
+
+
+async def _serve(
+    server: DrainingServer, listening: socket.socket, duty: _Duty | None, announce: Callable[[], None]
+) -> None:
+    if duty:
+        await asyncio.to_thread(duty.folder.follow)
+    tasks = [asyncio.create_task(_announce(server, announce))]
+    if duty:
+        tasks.append(asyncio.create_task(duty.work(server)))
+    try:
+        await server.serve([listening])
+    finally:
+        for task in tasks:
+            task.cancel()
+        if duty:
+            duty.tell(ready=False)
+
+
+async def _announce(server: DrainingServer, announce: Callable[[], None]) -> None:
+    while not server.started:
+        await asyncio.sleep(0.005)
+    announce()
+
+
+class _Duty:
+    """What a worker of an endpoint does beside answering: follow the state, tell its status, end with its parent."""
+
+    def __init__(self, app: ScoringApp, models: LoadedModels, folder: EndpointFolder, index: int) -> None:
+        self.app, self.models, self.folder, self.index = app, models, folder, index
+        self.started, self.parent = time.time(), os.getppid()
+        self._told = 0.0
+
+    async def work(self, server: DrainingServer) -> None:
+        """Runs until cancelled."""
+        self.tell(ready=bool(self.models.routes.live))
+        while True:
+            await asyncio.sleep(_TICK)
+            if os.getppid() != self.parent:
+                log.error("the supervisor is gone; this worker ends")
+                server.should_exit = True
+            changed = self.folder.changed()
+            if changed:
+                await asyncio.to_thread(self.folder.follow)
+            if changed or time.time() - self._told >= 1.0:
+                self.tell(ready=bool(self.models.routes.live) and not server.should_exit)
+
+    def tell(self, *, ready: bool) -> None:
+        """Writes the status; a disk that refuses is no reason to stop answering."""
+        stats = self.app.scoring.stats
+        self._told = time.time()
+        status = WorkerStatus(
+            index=self.index,
+            pid=os.getpid(),
+            revision=self.models.routes.revision,
+            ready=ready,
+            error=self.models.trouble,
+            requests=stats.requests,
+            errors=stats.errors,
+            p50=stats.quantile(0.5),
+            p99=stats.quantile(0.99),
+            memory=resident(),
+            started=self.started,
+            updated=self._told,
+        )
+        with contextlib.suppress(OSError):
+            contracts.write(status, self.folder.folder / "workers" / f"{self.index}.json")
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
