@@ -45,7 +45,7 @@ bench: setup ## all benchmarks, one JSON object per line
 
 image: setup ## the image of the scoring app, with podman or docker: make image [TAG=...] [BASE_IMAGE=...]
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist >/dev/null
-	PYTHON=$(BIN)/python sh environments/serving/build.sh $$(ls -t dist/stk_ml-*.whl | head -1) --tag $(TAG) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
+	$(BIN)/python environments/serving/build.py $$(ls -t dist/stk_ml-*.whl | head -1) --tag $(TAG) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 
 lock: setup ## resolve the dependencies anew, then those of the image at the same versions
 	$(COMPILE) --all-extras pyproject.toml -o $(LOCK)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from image_rigs import HERE, INSTALL, REPOSITORY, Podman
+from image_rigs import HERE, INSTALL, MARK, REPOSITORY, Podman
 
 BASE = "localhost/stk-ml-base:bookworm"
 
@@ -47,9 +48,12 @@ def image(podman: Podman, base_image: str, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("image")
     wheel = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(REPOSITORY)]
     podman.call(*wheel)
-    script = REPOSITORY / "environments/serving/build.sh"
+    settings = podman.call(sys.executable, "-m", "pip", "config", "list").stdout
+    hosts = re.findall(r"^\S+\.trusted-host='(.*)'$", settings, re.MULTILINE)
+    podman.environ["PIP_TRUSTED_HOST"] = " ".join([*hosts, MARK])
+    script = REPOSITORY / "environments/serving/build.py"
     options = ["--tag", "localhost/stk-ml-serving:test", "--iidfile", str(folder / "id")]
-    podman.call("sh", script, *folder.glob("*.whl"), *options, "--build-arg", f"BASE_IMAGE={base_image}")
+    podman.call(sys.executable, script, *folder.glob("*.whl"), *options, "--build-arg", f"BASE_IMAGE={base_image}")
     podman.run("image", "prune", "--force", "--filter", "until=168h")
     return (folder / "id").read_text().strip()
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +22,8 @@ INSTALL = "sh tests/image/install_podman.sh (as root: apt-get install podman run
 #: Here images and layers live on between runs, so that only the first run pays for them.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stk-ml" / "image-tests"
 RUNTIME = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "stk-ml-image-tests"
+#: Stands among pip's settings when the image is built, and must not be found in it.
+MARK = "build-secret-mark.invalid"
 #: Host network and runc, because neither a bridge nor crun can be had on every machine that runs tests.
 CONTAINERS = """
 [containers]
@@ -40,8 +41,10 @@ runroot = "{RUNTIME}"
 #: What AKS gives the scorer: nobody's root, nothing to write to but these two, no capability.
 CONFINED = (
     *("--read-only", "--user", "10001:10001", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    *("--tmpfs", "/tmp:rw,mode=1777", "--tmpfs", "/var/stk:rw,mode=1777", "--no-healthcheck"),
+    *("--tmpfs", "/tmp:rw,mode=1777", "--tmpfs", "/var/stk:rw,mode=1777"),
 )
+#: Podman's own health checks want systemd.
+UNWATCHED = "--no-healthcheck"
 
 
 class Podman:
@@ -55,7 +58,6 @@ class Podman:
             **os.environ,
             "CONTAINERS_CONF": f"{CACHE}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{CACHE}/storage.conf",
-            "PYTHON": sys.executable,
             "ENGINE": "podman",
         }
 
@@ -75,7 +77,7 @@ class Podman:
 
     def shell(self, image: str, script: str) -> subprocess.CompletedProcess[str]:
         """Runs a shell script in a confined container of its own."""
-        return self.run("run", "--rm", *CONFINED, image, "sh", "-c", script, check=False)
+        return self.run("run", "--rm", *CONFINED, UNWATCHED, image, "sh", "-c", script, check=False)
 
 
 @dataclass
