@@ -1,0 +1,224 @@
+"""The background thread that empties the recorders of a process into its log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from stk_ml.errors import TelemetryError
+from stk_ml.telemetry.packing import iso
+from stk_ml.telemetry.protocol import Batch, Event, PredictionLog
+from stk_ml.telemetry.recorder import Recorder
+
+log = logging.getLogger("stk_ml.telemetry")
+
+
+class Flusher:
+    """Writes what recorders gathered: every few seconds, when much has come together, and at the end.
+
+    One thread per process, started by the first recorder. Batches that the log refuses wait in a bounded queue and are
+    tried again with growing pauses; when the queue is full the oldest is dropped, and the next batch tells how many
+    rows were lost with it. Nothing here raises into whoever records.
+
+    Args:
+        log: where batches go; closed by :meth:`close`.
+        recorders: to begin with.
+        every: seconds between two flushes.
+        rows: scored rows after which a recorder is flushed earlier.
+        queue_bytes: size of the waiting batches, roughly.
+        pause: seconds before the first retry; doubled each time, up to 60.
+        clock: unix seconds.
+
+    Attributes:
+        written: batches that the log took.
+        failed: attempts that it refused.
+        dropped: batches given up.
+
+    Example:
+        >>> class Memory:
+        ...     def write(self, batch): print(len(batch.metrics), "metric")
+        ...     def close(self): print("closed")
+        >>> from stk_ml.telemetry.protocol import Source
+        >>> flusher = Flusher(Memory())
+        >>> recorder = Recorder(Source("eta", "v3", "flight-delay", 3, "ab12"), None, flusher)
+        >>> flusher.add(recorder)
+        >>> recorder.request("request-1", "/score", 200, 0.0015)
+        >>> flusher.close()
+        1 metric
+        closed
+    """
+
+    def __init__(
+        self,
+        log: PredictionLog,
+        recorders: Iterable[Recorder] = (),
+        *,
+        every: float = 10.0,
+        rows: int = 65_536,
+        queue_bytes: int = 32 * 2**20,
+        pause: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.written = self.failed = self.dropped = 0
+        self._log, self._clock = log, clock
+        self._every, self._most_rows, self._most_bytes, self._first_pause = every, rows, queue_bytes, pause
+        self._recorders: list[Recorder] = []
+        self._leaving: list[Recorder] = []
+        self._queue: deque[tuple[Batch, int]] = deque()
+        self._lost: dict[str, int] = {}
+        self._due = clock() + every
+        self._retry, self._pause = 0.0, 0.0
+        self._lock = threading.RLock()
+        self._writing = threading.Lock()
+        self._awake, self._closing = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        for recorder in recorders:
+            self.add(recorder)
+
+    def add(self, recorder: Recorder) -> None:
+        """Begins to empty a recorder, and starts the thread if it does not run yet."""
+        with self._lock:
+            self._recorders.append(recorder)
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
+                self._thread.start()
+
+    def remove(self, recorder: Recorder) -> None:
+        """Empties a recorder now, once more at the next flush for requests still in work, and then forgets it."""
+        with self._lock:
+            if recorder in self._recorders:
+                self._recorders.remove(recorder)
+                self._leaving.append(recorder)
+                self._drain([recorder], self._clock())
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets the thread look at once whether there is something to do."""
+        self._awake.set()
+
+    def flush(self) -> None:
+        """Empties all recorders and writes what waits, in the calling thread; a log that fails is tried once."""
+        self._gather(self._clock(), force=True)
+        self._write(self._clock(), force=True)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Ends the thread, writes what there is and closes the log; gives up after ``timeout`` seconds."""
+        self._closing.set()
+        self._awake.set()
+        last = threading.Thread(target=self._end, name="telemetry-end", daemon=True)
+        last.start()
+        last.join(timeout)
+        if last.is_alive():
+            log.warning("telemetry: the log did not end within %g s; %d batches are lost", timeout, len(self._queue))
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+        try:
+            self._log.close()
+        except Exception as error:
+            log.warning("telemetry: the log could not be closed: %s", error)
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            try:
+                wait = self.turn(self._clock())
+            except Exception:
+                log.exception("telemetry: this turn failed")
+                wait = self._every
+            self._awake.wait(wait)
+            self._awake.clear()
+
+    def turn(self, now: float) -> float:
+        """One look at the recorders and the queue; what the thread does again and again.
+
+        Args:
+            now: unix seconds.
+
+        Returns:
+            Seconds until the next look is due, if nobody wakes the thread before.
+        """
+        self._gather(now)
+        self._write(now)
+        upcoming = min(self._due, self._retry) if self._queue else self._due
+        return max(upcoming - now, 0.0)
+
+    def _gather(self, now: float, *, force: bool = False) -> None:
+        with self._lock:
+            if force or now >= self._due or now < self._due - self._every:  # or the clock was set back
+                self._drain([*self._recorders, *self._leaving], now)
+                self._leaving.clear()
+                self._due = now + self._every
+            else:
+                self._drain([recorder for recorder in self._recorders if recorder.absorb() >= self._most_rows], now)
+
+    def _drain(self, recorders: list[Recorder], now: float) -> None:
+        for recorder in recorders:
+            batch = recorder.drain(now)
+            if not (batch.events or batch.metrics or batch.requests):
+                continue
+            self._queue.append((batch, weight(batch)))
+        while len(self._queue) > 1 and sum(size for _, size in self._queue) > self._most_bytes:
+            self._give_up(self._queue.popleft()[0])
+
+    def _write(self, now: float, *, force: bool = False) -> None:
+        with self._writing:
+            while self._queue and (force or now >= self._retry):
+                with self._lock:
+                    batch, _ = self._queue.popleft()
+                try:
+                    self._log.write(self._with_losses(batch, now))
+                except TelemetryError as error:
+                    self._failed(error)
+                    with self._lock:
+                        self._queue.appendleft((batch, weight(batch)))
+                    self._pause = min(self._pause * 2 or self._first_pause, 60.0)
+                    self._retry = now + self._pause
+                    return
+                except Exception as error:
+                    self._failed(error)
+                    self._give_up(batch)
+                else:
+                    self.written += 1
+                    self._lost.clear()
+                    self._retry = self._pause = 0.0
+
+    def _failed(self, error: Exception) -> None:
+        self.failed += 1
+        if not self._pause:
+            log.warning("telemetry could not be written, %d batches wait: %s", len(self._queue) + 1, error)
+
+    def _give_up(self, batch: Batch) -> None:
+        self.dropped += 1
+        found = {"batches": 1, "events": len(batch.events), "requests": len(batch.requests)}
+        found |= {"metrics": len(batch.metrics), "rows": scored(batch)}
+        self._lost = {name: self._lost.get(name, 0) + count for name, count in found.items()}
+
+    def _with_losses(self, batch: Batch, now: float) -> Batch:
+        if not self._lost:
+            return batch
+        first = next(_properties(batch))
+        about = {name: first[name] for name in ("endpoint", "worker") if name in first}
+        told = {**about, "what": "queue", "window_end": iso(now)}
+        told |= {name: str(count) for name, count in self._lost.items()}
+        return Batch((*batch.events, Event(now, "stk.dropped", told)), batch.requests, batch.metrics)
+
+
+def weight(batch: Batch) -> int:
+    """Roughly the bytes of a batch: its texts, and 500 for each row."""
+    return sum(500 + sum(map(len, properties.values())) for properties in _properties(batch))
+
+
+def scored(batch: Batch) -> int:
+    """Scored rows that a batch tells of."""
+    return sum(metric.count for metric in batch.metrics if metric.name == "stk.scores")
+
+
+def _properties(batch: Batch) -> Iterator[Mapping[str, str]]:
+    yield from (event.properties for event in batch.events)
+    yield from (metric.properties for metric in batch.metrics)
+    yield from (request.properties for request in batch.requests)
