@@ -270,7 +270,7 @@ def _json(source: Path, schema: FeatureSchema, batch_rows: int) -> Iterator[RowF
         records = msgspec.json.decode(body.removeprefix(_BOM), type=list[dict[str, Any]])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: {error}", hint="a JSON file is an array of records") from error
-    yield _records(iter(records), schema, batch_rows, lambda: 1.0)
+    yield _records(source, iter(records), schema, batch_rows, lambda: 1.0)
 
 
 @contextmanager
@@ -287,41 +287,65 @@ def _jsonl(source: Path, schema: FeatureSchema, batch_rows: int) -> Iterator[Row
                     raise DataError(f"{source}, line {number:,}: {error}", hint="one record per line") from error
 
     with _stream(source) as (stream, part), io.BufferedReader(stream) as lines:
-        yield _records(records(lines), schema, batch_rows, part)
+        yield _records(source, records(lines), schema, batch_rows, part)
 
 
 def _records(
-    records: Iterator[dict[str, Any]], schema: FeatureSchema, batch_rows: int, part: Callable[[], float]
+    source: Path,
+    records: Iterator[dict[str, Any]],
+    schema: FeatureSchema,
+    batch_rows: int,
+    part: Callable[[], float],
 ) -> RowFile:
     first = next(records, None)
     every = chain(() if first is None else (first,), records)
 
     def read(wanted: list[str]) -> Iterator[pa.Table]:
-        yield _table([], wanted, schema)
+        others = [name for name in wanted if name not in schema.names]
+        done = 0
+        yield _table(source, done, [], others, schema).select(wanted)
         while batch := list(islice(every, batch_rows)):
-            yield _table(batch, wanted, schema)
+            yield _table(source, done, batch, others, schema).select(wanted)
+            done += len(batch)
 
     return RowFile(list(schema.names if first is None else first), read, part)
 
 
-def _table(records: list[dict[str, Any]], wanted: list[str], schema: FeatureSchema) -> pa.Table:
-    """The model's columns by the model's types, as the scoring app reads them; the types of others are inferred."""
+def _table(
+    source: Path, before: int, records: list[dict[str, Any]], others: list[str], schema: FeatureSchema
+) -> pa.Table:
+    """The model's columns by the model's types, as the scoring app reads them; the types of the others are inferred."""
     import pyarrow as pa
 
     known = set(schema.names)
+    ours = [{name: value for name, value in record.items() if name in known} for record in records]
     try:
-        table = schema.from_records([{name: value for name, value in r.items() if name in known} for r in records])
-    except OverflowError as error:
-        raise ColumnContractError(f"a number is too large: {error}") from error
-    for name in (name for name in wanted if name not in known):
+        table = schema.from_records(ours)
+    except (ColumnContractError, OverflowError) as error:
+        raise _wrong_record(source, before, ours, schema, error) from error
+    for name in others:
         try:
             table = table.append_column(name, pa.array([record.get(name) for record in records]))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise DataError(
-                f"column {name!r} holds values of several types: {_line(error)}",
+                f"{source}: column {name!r} holds values of several types: {_line(error)}",
                 hint="leave it out: name others by --keep",
             ) from error
-    return table.select(wanted)
+    return table
+
+
+def _wrong_record(
+    source: Path, before: int, records: list[dict[str, Any]], schema: FeatureSchema, error: Exception
+) -> ColumnContractError:
+    """The error of the first record that is wrong by itself."""
+    for place, record in enumerate(records):
+        try:
+            schema.from_records([record])
+        except (ColumnContractError, OverflowError) as found:
+            message = str(found).removeprefix("record 0 of 1: ")
+            hint = getattr(found, "hint", "")
+            return ColumnContractError(f"{source}, row {before + place + 1:,}: {message}", hint=hint)
+    return ColumnContractError(f"{source}: {_line(error)}")
 
 
 def _sliced(table: pa.Table, rows: int) -> Iterator[pa.Table]:
