@@ -13,27 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stk_ml.model_policies import ServingSpec
+from stk_ml.serving import openapi_answers as answers
 from stk_ml.serving import openapi_schemas as schemas
 from stk_ml.serving.openapi_schemas import JsonSchema
 
 if TYPE_CHECKING:
     from stk_ml.artifact.schema import FeatureSchema
 
-#: What an error's status means here.
-ERRORS = {
-    400: "The body is not what its content type says",
-    401: "No credential, or a wrong or expired one",
-    403: "The credential does not allow scoring",
-    404: "No such model, version or deployment is served here",
-    405: "This route does not take this method",
-    408: "The body did not arrive in time",
-    413: "The body is too large, or holds too many rows",
-    415: "This content type, or its encoding, is not taken",
-    422: "The rows break the model's columns; `problems` lists where",
-    429: "Too many requests are in work; try again after `Retry-After` seconds",
-    503: "Nothing is ready to score",
-    504: "Scoring took too long",
-}
 _DESCRIPTION = """Scores rows with {models}.
 
 Send rows to `POST /score` in any of the shapes below. Each answer carries `x-request-id`: the one that was sent, when
@@ -98,14 +84,14 @@ def document(models: Sequence[tuple[Any, ...]], *, title: str, version: str, aut
 
 
 def _components(served: Sequence[Described]) -> dict[str, JsonSchema]:
-    found = {"Problem": schemas.PROBLEM, "Error": schemas.ERROR, "Model": schemas.MODEL}
+    found = {"Problem": answers.PROBLEM, "Error": answers.ERROR, "Model": answers.MODEL}
     for suffix, model in _distinct(served).items():
         found[f"Record{suffix}"] = schemas.record(model.schema, model.policy)
         found[f"Columns{suffix}"] = schemas.columns(model.schema, model.policy)
         found[f"Split{suffix}"] = schemas.split(model.schema, model.policy)
     problems = {model.problem for model in served}
-    found["Scores"] = schemas.scores("binary" if problems == {"binary"} else "regression")
-    found["Inferred"] = schemas.infer_answer(["score"])
+    found["Scores"] = answers.scores("binary" if problems == {"binary"} else "regression")
+    found["Inferred"] = answers.infer_answer(["score"])
     return found
 
 
@@ -131,7 +117,7 @@ def _scoring(served: Sequence[Described], auth: bool, security: JsonSchema) -> d
         "tags": ["score"],
         "parameters": [*flags, _request_id()],
         "requestBody": {"required": True, "content": _content(served)},
-        "responses": _answers("Scores", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504),
+        "responses": answers.answers("Scores", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504),
         **security,
     }
     return {
@@ -206,7 +192,7 @@ def _inference(served: Sequence[Described], auth: bool, security: JsonSchema) ->
     infer = {
         "tags": ["Open Inference Protocol"],
         "requestBody": {"required": True, "content": {"application/json": _infer_body(served)}},
-        "responses": _answers("Inferred", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504),
+        "responses": answers.answers("Inferred", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504),
         **security,
     }
     found: dict[str, Any] = {"/v2": {"get": _told("server", "What this server is", {"name": "string"})}}
@@ -282,36 +268,11 @@ def _told(operation: str, summary: str, required: Mapping[str, str], *errors: in
         "required": list(required),
     }
     answer = {"description": summary, "content": {"application/json": {"schema": schema}}}
-    responses = {"200": answer, **{str(code): _error(code) for code in errors}}
+    responses = {"200": answer, **{str(code): answers.error(code) for code in errors}}
     return {"tags": ["health"], "operationId": operation, "summary": summary, "responses": responses}
 
 
 # Parts --------------------------------------------------------------------------------------------------------------
-
-
-def _answers(schema: str, auth: bool, *codes: int) -> dict[str, Any]:
-    good = {
-        "description": "Scores",
-        "headers": {
-            "x-request-id": _header("The id of this request.", pattern="^[A-Za-z0-9._-]{1,64}$"),
-            "azureml-model-deployment": _header("The deployment that answered."),
-        },
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-    wrong = sorted((*codes, *((401, 403) if auth else ())))
-    return {"200": good, **{str(code): _error(code) for code in wrong}}
-
-
-def _error(code: int) -> dict[str, Any]:
-    headers = {"x-request-id": _header("The id of this request.")}
-    if code in (429, 503):
-        headers["retry-after"] = _header("Seconds to wait.")
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"description": ERRORS[code], "headers": headers, "content": content}
-
-
-def _header(description: str, **schema: Any) -> JsonSchema:
-    return {"description": description, "required": True, "schema": {"type": "string", **schema}}
 
 
 def _flag(name: str, description: str) -> JsonSchema:

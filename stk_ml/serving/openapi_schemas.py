@@ -1,4 +1,4 @@
-"""JSON Schemas of what a model takes and what the scoring app answers, for the OpenAPI document."""
+"""JSON Schemas of what a model takes, and the same rows in every shape, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -137,105 +137,6 @@ def _policy(policy: ServingSpec) -> str:
     if counted:
         parts.append(f"Counted and scored: {', '.join(counted)}.")
     return " ".join(parts)
-
-
-# What is answered ---------------------------------------------------------------------------------------------------
-
-PROBLEM: JsonSchema = {
-    "type": "object",
-    "properties": {
-        "row": {"type": "integer", "description": "From 0; -1 for all rows."},
-        "column": {"type": "string"},
-        "reason": {"type": "string"},
-    },
-    "required": ["row", "column", "reason"],
-}
-ERROR: JsonSchema = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "description": "One word for what went wrong."},
-                "message": {"type": "string"},
-                "hint": {"type": "string", "description": "What mends it; may be empty."},
-                "request_id": {"type": "string"},
-                "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
-                "total": {"type": "integer", "description": "Number of problems in all."},
-            },
-            "required": ["type", "message", "hint", "request_id"],
-        }
-    },
-    "required": ["error"],
-}
-MODEL: JsonSchema = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string"},
-        "version": {"type": "string"},
-        "digest": {"type": "string"},
-        "deployment": {"type": "string"},
-    },
-    "required": ["name", "version", "digest", "deployment"],
-}
-
-
-def scores(problem: str) -> JsonSchema:
-    """The answer to rows: one prediction each."""
-    binary = problem == "binary"
-    number: JsonSchema = {"type": ["number", "null"]} | ({"minimum": 0, "maximum": 1} if binary else {})
-    explanation = {
-        "type": ["object", "null"],
-        "description": "SHAP values: `expected` and the contributions add up to the "
-        + ("log-odds of the score before calibration." if binary else "score."),
-        "properties": {
-            "expected": {"type": "number"},
-            "contributions": {"type": "object", "additionalProperties": {"type": "number"}},
-        },
-        "required": ["expected", "contributions"],
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "predictions": {
-                "type": "array",
-                "items": number,
-                "description": ("Calibrated probability" if binary else "Value")
-                + " per row, in their order; null for a rejected row (`partial=true`).",
-            },
-            "request_id": {"type": "string"},
-            "model": {"$ref": "#/components/schemas/Model"},
-            "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
-            "explanations": {"type": "array", "items": explanation},
-        },
-        "required": ["predictions", "request_id", "model"],
-    }
-
-
-def infer_answer(names: Sequence[str]) -> JsonSchema:
-    """The answer of the Open Inference Protocol."""
-    output = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string", "enum": list(names)},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "array", "items": {"type": ["number", "null"]}},
-            "parameters": {"type": "object"},
-        },
-        "required": ["name", "datatype", "shape"],
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "parameters": {"type": "object"},
-            "outputs": {"type": "array", "items": output},
-        },
-        "required": ["model_name", "outputs"],
-    }
 
 
 def shaped(records: Sequence[Mapping[str, Any]], schema: FeatureSchema) -> dict[str, Any]:
