@@ -1,0 +1,1 @@
+"""Request bodies become rows of numbers: JSON, CSV, Arrow and Open Inference tensors against the model's columns."""

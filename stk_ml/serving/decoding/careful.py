@@ -1,0 +1,64 @@
+"""The careful path: strict JSON, whatever the body is, with a name for what is wrong in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from stk_ml.errors import RequestError
+
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def parse(body: bytes) -> Any:
+    r"""The value of a JSON document (RFC 8259), read strictly.
+
+    Args:
+        body: UTF-8 without a byte order mark.
+
+    Raises:
+        RequestError: 400; its reason is ``encoding``, ``json``, ``depth`` or ``duplicate`` (a key twice in an object).
+
+    Example:
+        >>> parse(b'{"km": 1, "kind": null}')
+        {'km': 1, 'kind': None}
+        >>> parse(b'{"km": 1, "km": 2}')
+        Traceback (most recent call last):
+        stk_ml.errors.RequestError: the key 'km' is given twice in one object
+    """
+    if body.startswith(_BOM):
+        raise RequestError("the body starts with a byte order mark", reason="encoding", hint="send UTF-8 without one")
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+        if _SURROGATE.search(body):  # half a surrogate pair is text that no answer could repeat
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RequestError:
+        raise
+    except UnicodeError as error:
+        raise RequestError("the body is not UTF-8", reason="encoding") from error
+    except RecursionError as error:
+        raise RequestError("the body is nested too deeply", reason="depth") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise RequestError(f"the body is not JSON: {error.msg} at {where}", reason="json") from error
+    except ValueError as error:  # Python's limit on the digits of an integer
+        raise RequestError("the body holds a number of more than 4,000 digits", reason="json") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise RequestError(f"the key {double[:64]!r} is given twice in one object", reason="duplicate")
+    return found
+
+
+def _constant(word: str) -> NoReturn:
+    raise RequestError(f"the body is not JSON: {word} is no number there", reason="json", hint="null means missing")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
