@@ -71,3 +71,18 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (folder / "artifact", *(folder / "artifact").rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder / "artifact"
+
+
+@pytest.fixture(scope="session")
+def keys(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with the vault that holds the model's API keys, owned by the image's user; and one of the keys."""
+    from stk_ml.vault import keys
+    from stk_ml.vault.local import FileSecretStore
+
+    folder = tmp_path_factory.mktemp("keys")
+    store = FileSecretStore(folder / "vault.json")
+    keys.ensure(store, "late-parcel")
+    key = dict(keys.read(store, "late-parcel"))["primary"]
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 10001, 10001)
+    return folder, key

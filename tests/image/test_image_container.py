@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from image_rigs import CONFINED, MARK, UNWATCHED, Podman
+from image_rigs import CONFINED, MARK, UNWATCHED, Container, Podman, ask, container
+
+from stk_ml.artifact.golden import Golden
 
 pytestmark = pytest.mark.slow
 
 LIMIT_MB = 700
+#: The image's own command on a free port.
+COMMAND = ("python", "-m", "stk_ml", "serve", "--host", "127.0.0.1", "--port", "0", "--flush", "60")
 #: Imports every module of what a scorer is made of, in the image.
 IMPORTS = """
 import importlib, pkgutil
@@ -20,6 +31,8 @@ for name in ("artifact", "identity", "serving", "telemetry", "vault"):
         if not module.name.endswith(".azure"):
             importlib.import_module(module.name)
 """
+
+Start = Callable[..., AbstractContextManager[Container]]
 
 
 def test_it_is_small(podman: Podman, image: str) -> None:
@@ -86,3 +99,117 @@ def test_how_packages_were_reached_is_not_in_it(podman: Podman, image: str) -> N
 def test_it_can_import_all_that_a_scorer_is_made_of(podman: Podman, image: str) -> None:
     ran = podman.run("run", "--rm", *CONFINED, UNWATCHED, image, "python", "-c", IMPORTS, check=False)
     assert ran.stderr == ""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A scoring container, and how to ask it."""
+
+    container: Container
+    url: str
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-api-key": self.key}
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 20
+        while ask(f"{self.url}/health/ready").status != 200:
+            assert time.monotonic() < deadline, self.container.text
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def start(
+    podman: Podman, image: str, artifact: Path, keys: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> Start:
+    """Starts the scorer as AKS would: confined, model and keys mounted, on a free port."""
+
+    def start(
+        *options: str, model: Path = artifact, command: tuple[str, ...] = COMMAND
+    ) -> AbstractContextManager[Container]:
+        mounts = ["--volume", f"{model}:/var/model/1:ro", "--volume", f"{keys[0]}:/var/keys:ro"]
+        words = [*CONFINED, *mounts, "--env", "STK_ML_VAULT=/var/keys/vault.json", *options]
+        return container(podman, image, tmp_path_factory.mktemp("container") / "log.txt", words, command)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def scorer(start: Start, keys: tuple[Path, str]) -> Iterator[Scorer]:
+    """One scorer that the tests share."""
+    with start(UNWATCHED) as running:
+        scorer = Scorer(running, running.listens(), keys[1])
+        scorer.wait_until_ready()
+        yield scorer
+
+
+def test_live_and_ready_are_open(scorer: Scorer) -> None:
+    assert [ask(f"{scorer.url}/health/{route}").status for route in ("live", "ready")] == [200, 200]
+
+
+def test_golden_rows_score_as_they_did_in_training(scorer: Scorer, artifact: Path) -> None:
+    golden = Golden.load(artifact)
+    answer = ask(f"{scorer.url}/score", list(golden.records), scorer.headers)
+    assert answer.status == 200, answer.body
+    assert answer.json["predictions"] == pytest.approx(golden.scores, abs=1e-9)
+
+
+def test_who_shows_no_key_or_a_wrong_one_is_not_served(scorer: Scorer, artifact: Path) -> None:
+    records = list(Golden.load(artifact).records)
+    assert [ask(f"{scorer.url}/score", records, {"x-api-key": key}).status for key in ("", "wrong")] == [401, 401]
+    assert ask(f"{scorer.url}/score", records).status == 401
+
+
+def test_the_scorer_is_nobody_s_root_and_cannot_write_but_where_it_may(scorer: Scorer) -> None:
+    running = scorer.container
+    status = running.execute("cat", "/proc/1/status")
+    assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    places = "/ /opt/app /opt/venv /etc /var/model /var/model/1 /var/keys /tmp /var/stk"
+    writable = running.execute(
+        "sh", "-c", f"for place in {places}; do touch $place/x 2>/dev/null && echo $place; done; true"
+    )
+    assert writable.split() == ["/tmp", "/var/stk"]
+
+
+def test_no_key_is_in_its_log_or_its_environment(scorer: Scorer) -> None:
+    ask(f"{scorer.url}/score", [{}], scorer.headers)
+    assert scorer.key not in scorer.container.text
+    assert scorer.key not in scorer.container.execute("cat", "/proc/1/environ")
+
+
+def test_it_stops_at_once_and_its_telemetry_is_whole(
+    start: Start, keys: tuple[Path, str], artifact: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o777)
+    telemetry = ("--volume", f"{tmp_path}:/var/telemetry", "--env", "STK_ML_TELEMETRY=/var/telemetry/log")
+    with start(UNWATCHED, *telemetry) as running:
+        scorer = Scorer(running, running.listens(), keys[1])
+        scorer.wait_until_ready()
+        answer = ask(f"{scorer.url}/score", list(Golden.load(artifact).records), scorer.headers)
+        began = time.monotonic()
+        assert running.stop() == 0, running.text
+        assert time.monotonic() - began < 10
+    files = list((tmp_path / "log").rglob("*.parquet"))
+    assert any(answer.json["request_id"] in str(pq.read_table(file).to_pylist()) for file in files)
+
+
+def test_the_default_command_is_healthy(start: Start, podman: Podman) -> None:
+    with start("--network", "none", command=()) as running:
+        running.listens()
+        podman.run("healthcheck", "run", running.name)
+        look = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:5001/health/ready').status)"
+        assert running.execute("python", "-c", look).strip() == "200"
+
+
+def test_a_model_that_was_changed_is_not_served(start: Start, artifact: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    with (changed / "booster.txt").open("a") as file:
+        file.write(" ")
+    with start(UNWATCHED, model=changed) as running:
+        assert running.process.wait(20) == 1
+        assert "booster.txt" in running.text
