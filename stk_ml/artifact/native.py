@@ -1,4 +1,4 @@
-"""LightGBM without its Python package: the C API of ``lib_lightgbm``, called through cffi.
+"""LightGBM without its Python package: the C API of ``lib_lightgbm``, called through ctypes.
 
 ``import lightgbm`` takes seconds and 190 MB because it looks for pandas, scikit-learn and others; its library takes
 milliseconds and 3 MB. Scores are those of ``lightgbm.Booster.predict``, bit by bit. A category code of -1 and NaN both
@@ -7,14 +7,16 @@ go the way of a value that training has not seen (``Tree::CategoricalDecision`` 
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sys
+import weakref
 from collections.abc import Callable
+from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p, pointer
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cffi
 import numpy as np
 import numpy.typing as npt
 
@@ -22,26 +24,10 @@ from stk_ml.errors import ArtifactError
 
 Array = npt.NDArray[np.float64]
 
-_HEADER = """
-const char* LGBM_GetLastError();
-int LGBM_BoosterLoadModelFromString(const char* model, int* iterations, void** booster);
-int LGBM_BoosterFree(void* booster);
-int LGBM_BoosterGetNumFeature(void* booster, int* features);
-int LGBM_BoosterGetNumClasses(void* booster, int* classes);
-int LGBM_BoosterPredictForMat(void* booster, const void* data, int type, int32_t rows, int32_t columns,
-    int row_major, int kind, int start, int iterations, const char* parameters, int64_t* length, double* result);
-int LGBM_BoosterPredictForMatSingleRowFastInit(void* booster, int kind, int start, int iterations, int type,
-    int32_t columns, const char* parameters, void** config);
-int LGBM_BoosterPredictForMatSingleRowFast(void* config, const void* data, int64_t* length, double* result);
-int LGBM_FastConfigFree(void* config);
-"""
 _FLOAT64, _NORMAL, _CONTRIBUTIONS = 1, 0, 3
 _ALL = -1
 #: Rows that are handed to LightGBM in one call at most; it counts them in 32 bits.
 _CALL = 1 << 24
-
-_FFI = cffi.FFI()
-_FFI.cdef(_HEADER)
 
 
 class NativeBooster:
@@ -62,15 +48,15 @@ class NativeBooster:
 
     def __init__(self, text: str, *, name: str = "the text") -> None:
         """Reads LightGBM's text format; ArtifactError, naming ``name``, when it is none or has several outputs."""
-        self._lib = library()
-        out = _FFI.new("void**")
-        if self._lib.LGBM_BoosterLoadModelFromString(text.encode(), _FFI.new("int*"), out):
-            raise ArtifactError(f"{name} is not a LightGBM model: {_last_error(self._lib)}")
-        self._handle = _FFI.gc(out[0], self._lib.LGBM_BoosterFree)
-        classes = self._count(self._lib.LGBM_BoosterGetNumClasses)
+        lib = library()
+        self._handle = c_void_p()
+        if lib.LGBM_BoosterLoadModelFromString(text.encode(), byref(c_int()), byref(self._handle)):
+            raise ArtifactError(f"{name} is not a LightGBM model: {_last_error()}")
+        weakref.finalize(self, lib.LGBM_BoosterFree, self._handle)
+        classes = self._count(lib.LGBM_BoosterGetNumClasses)
         if classes != 1:
             raise ArtifactError(f"{name} is a model of {classes} classes; models of one output are scored")
-        self.features = self._count(self._lib.LGBM_BoosterGetNumFeature)
+        self.features = self._count(lib.LGBM_BoosterGetNumFeature)
         self._row: RowScorer | None = None
 
     @classmethod
@@ -101,41 +87,32 @@ class NativeBooster:
             out: where the scores go, (rows,) of float64; default a new array.
             threads: OpenMP's; 0 for all cores.
         """
-        matrix = self._checked(matrix)
-        scores = np.empty(len(matrix)) if out is None else out
-        if scores.shape != (len(matrix),) or scores.dtype != np.float64 or not scores.flags.c_contiguous:
-            raise ValueError(f"out must be float64 of shape ({len(matrix)},), contiguous")
+        matrix, scores = checked(matrix, out, self.features)
         for start in range(0, len(matrix), _CALL):
             self._predict(_NORMAL, matrix[start : start + _CALL], scores[start : start + _CALL], threads)
         return scores
 
     def contributions(self, matrix: Array, *, threads: int = 1) -> Array:
         """SHAP values (rows, features + 1), the last column being the expected value; TreeSHAP of LightGBM."""
-        matrix = self._checked(matrix)
+        matrix, _ = checked(matrix, None, self.features)
         values = np.empty((len(matrix), self.features + 1))
         for start in range(0, len(matrix), _CALL):
             self._predict(_CONTRIBUTIONS, matrix[start : start + _CALL], values[start : start + _CALL], threads)
         return values
 
     def _predict(self, kind: int, matrix: Array, out: Array, threads: int) -> None:
-        code = self._lib.LGBM_BoosterPredictForMat(
-            self._handle, _FFI.from_buffer(matrix), _FLOAT64, len(matrix), self.features, 1, kind, 0, _ALL,
-            _parameters(threads), _FFI.new("int64_t*"), _FFI.from_buffer("double[]", out),
+        code = library().LGBM_BoosterPredictForMat(
+            self._handle, address(matrix), _FLOAT64, len(matrix), self.features, 1, kind, 0, _ALL,
+            _parameters(threads), byref(c_int64()), address(out),
         )  # fmt: skip
         if code:
-            raise ArtifactError(f"LightGBM cannot score {len(matrix)} rows: {_last_error(self._lib)}")
+            raise ArtifactError(f"LightGBM cannot score {len(matrix)} rows: {_last_error()}")
 
-    def _checked(self, matrix: Array) -> Array:
-        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
-        if matrix.ndim != 2 or matrix.shape[1] != self.features:
-            raise ValueError(f"the model takes (rows, {self.features}), not an array of shape {matrix.shape}")
-        return matrix
-
-    def _count(self, function: Callable[[Any, Any], int]) -> int:
-        number = _FFI.new("int*")
-        if function(self._handle, number):
-            raise ArtifactError(f"LightGBM cannot describe the model: {_last_error(self._lib)}")
-        return int(number[0])
+    def _count(self, function: Callable[..., int]) -> int:
+        number = c_int()
+        if function(self._handle, byref(number)):
+            raise ArtifactError(f"LightGBM cannot describe the model: {_last_error()}")
+        return number.value
 
 
 class RowScorer:
@@ -143,31 +120,47 @@ class RowScorer:
 
     Attributes:
         buffer: float64 (features,), filled in place by whoever decodes a row.
-        score: a function of no argument: the score of the buffer.
     """
 
+    __slots__ = ("__weakref__", "_booster", "_call", "_config", "_length", "_out", "_result", "_row", "buffer")
+
     def __init__(self, booster: NativeBooster) -> None:
-        lib, self._booster = booster._lib, booster
-        self.buffer = np.zeros(booster.features)
-        config = _FFI.new("void**")
+        # Through PyDLL the call keeps the GIL: to let it go for 16 us costs up to 5 ms when another thread takes it.
+        lib, self._booster, self._config = ctypes.PyDLL(library()._name), booster, c_void_p()
         if lib.LGBM_BoosterPredictForMatSingleRowFastInit(
-            booster._handle, _NORMAL, 0, _ALL, _FLOAT64, booster.features, _parameters(1), config
+            booster._handle, _NORMAL, 0, _ALL, _FLOAT64, booster.features, _parameters(1), byref(self._config)
         ):
-            raise ArtifactError(f"LightGBM cannot score single rows: {_last_error(lib)}")
-        handle = _FFI.gc(config[0], lib.LGBM_FastConfigFree)
-        call = lib.LGBM_BoosterPredictForMatSingleRowFast
-        row, length, result = _FFI.from_buffer(self.buffer), _FFI.new("int64_t*"), _FFI.new("double*")
+            raise ArtifactError(f"LightGBM cannot score single rows: {_last_error()}")
+        weakref.finalize(self, library().LGBM_FastConfigFree, self._config)
+        self.buffer, self._result = np.zeros(booster.features), c_double()
+        self._row, self._length, self._out = address(self.buffer), pointer(c_int64()), pointer(self._result)
+        self._call = lib.LGBM_BoosterPredictForMatSingleRowFast
 
-        def score() -> float:
-            if call(handle, row, length, result):
-                raise ArtifactError(f"LightGBM cannot score a row: {_last_error(lib)}")
-            return result[0]  # type: ignore[no-any-return]
+    def score(self) -> float:
+        """The score of the buffer."""
+        if self._call(self._config, self._row, self._length, self._out):
+            raise ArtifactError(f"LightGBM cannot score a row: {_last_error()}")
+        return self._result.value
 
-        self.score = score
+
+def checked(matrix: Array, out: Array | None, features: int) -> tuple[Array, Array]:
+    """A matrix as C reads it, and where its scores go; ValueError when either has another shape or type."""
+    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[1] != features:
+        raise ValueError(f"the model takes (rows, {features}), not an array of shape {matrix.shape}")
+    scores = np.empty(len(matrix)) if out is None else out
+    if scores.shape != (len(matrix),) or scores.dtype != np.float64 or not scores.flags.c_contiguous:
+        raise ValueError(f"out must be float64 of shape ({len(matrix)},), contiguous")
+    return matrix, scores
+
+
+def address(array: npt.NDArray[Any]) -> c_void_p:
+    """Where an array's data begins, for C; the array must outlive it."""
+    return c_void_p(array.ctypes.data)
 
 
 @cache
-def library() -> Any:
+def library() -> ctypes.CDLL:
     """LightGBM's library, found beside its Python package, which is not imported.
 
     Raises:
@@ -177,12 +170,14 @@ def library() -> Any:
         for name in ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll"):
             if (folder / name).is_file():
                 try:
-                    return _FFI.dlopen(str(folder / name))
+                    lib = ctypes.CDLL(str(folder / name))
                 except OSError as error:
                     raise ArtifactError(
                         f"{folder / name} cannot be loaded: {error}",
                         hint="install OpenMP: libgomp1 (Debian), libomp (macOS)",
                     ) from error
+                lib.LGBM_GetLastError.restype = c_char_p
+                return lib
     raise ArtifactError("the library of LightGBM is not installed", hint="pip install lightgbm")
 
 
@@ -196,5 +191,5 @@ def _parameters(threads: int) -> bytes:
     return b"num_threads=%d" % threads
 
 
-def _last_error(lib: Any) -> str:
-    return bytes(_FFI.string(lib.LGBM_GetLastError())).decode(errors="replace").strip()
+def _last_error() -> str:
+    return bytes(library().LGBM_GetLastError()).decode(errors="replace").strip()

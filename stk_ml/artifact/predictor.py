@@ -15,8 +15,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stk_ml.artifact import compiled
 from stk_ml.artifact.calibrator import EPSILON, Calibrator
-from stk_ml.artifact.document import ModelDocument, unseal
+from stk_ml.artifact.compiled import CompiledBooster
+from stk_ml.artifact.document import NAME, ModelDocument, unseal
 from stk_ml.artifact.golden import Golden
 from stk_ml.artifact.native import NativeBooster
 from stk_ml.artifact.schema import FeatureSchema
@@ -39,8 +41,7 @@ class Engine(Protocol):
     kind: Kind
     buffer: Array
 
-    @property
-    def score(self) -> Callable[[], float]:
+    def score(self) -> float:
         """The raw score of the buffer; for one thread."""
 
     def many(self, matrix: Array) -> Array:
@@ -77,9 +78,9 @@ class Predictor:
 
         Args:
             folder: the artifact.
-            cache: where the compiled form may be; None for LightGBM's own code.
+            cache: where :func:`stk_ml.artifact.compiled.build` has been; None for LightGBM's own code.
             compiled: whether to use the compiled form where it is there and gives equal scores.
-            threads: OpenMP's for :meth:`many`; 0 for all cores.
+            threads: LightGBM's for :meth:`many`; 0 for all cores. The compiled form uses the thread that calls it.
 
         Raises:
             ArtifactError: it is no artifact, of another format, or its model does not fit its columns.
@@ -88,7 +89,7 @@ class Predictor:
         """
         folder = Path(folder)
         document, digest = unseal(folder)
-        return cls(folder, document, digest, _engine(folder, document, threads))
+        return cls(folder, document, digest, _engine(folder, document, cache if compiled else None, threads))
 
     def many(self, matrix: Array) -> Array:
         """The calibrated score of each row of a (rows, features) matrix; from any thread."""
@@ -135,17 +136,16 @@ def encode(schema: FeatureSchema, records: Sequence[Mapping[str, Any]]) -> Array
 
 
 class _Booster:
-    """LightGBM's own code."""
+    """LightGBM's own code, or the compiled form of the same model."""
 
-    kind: Kind = "lightgbm"
-
-    def __init__(self, booster: NativeBooster, threads: int) -> None:
-        row = booster.row_scorer()
-        self.buffer, self.score = row.buffer, row.score
-        self._booster, self._threads = booster, threads
+    def __init__(self, booster: NativeBooster, compiled: CompiledBooster | None, threads: int) -> None:
+        self._booster, self._compiled, self._threads = booster, compiled, threads
+        self._row = (compiled or booster).row_scorer()
+        self.kind: Kind = "compiled" if compiled else "lightgbm"
+        self.buffer, self.score = self._row.buffer, self._row.score
 
     def many(self, matrix: Array) -> Array:
-        return self._booster.many(matrix, threads=self._threads)
+        return self._compiled.many(matrix) if self._compiled else self._booster.many(matrix, threads=self._threads)
 
     def contributions(self, matrix: Array) -> Array:
         return self._booster.contributions(matrix, threads=self._threads)
@@ -175,14 +175,17 @@ class _Estimator:
         raise UsageError("SHAP values are there for LightGBM models only")
 
 
-def _engine(folder: Path, document: ModelDocument, threads: int) -> Engine:
-    file = folder / document.file
+def _engine(folder: Path, document: ModelDocument, cache: Path | None, threads: int) -> Engine:
+    file, schema = folder / document.file, document.schema
     if document.kind == "estimator":
-        return _Estimator(EstimatorScorer.read(file, document.problem == "binary"), document.schema)
+        return _Estimator(EstimatorScorer.read(file, document.problem == "binary"), schema)
     booster = NativeBooster.read(file)
-    if booster.features != len(document.schema.fields):
-        raise ArtifactError(f"{file} takes {booster.features} columns, model.json names {len(document.schema.fields)}")
-    return _Booster(booster, threads)
+    if booster.features != len(schema.fields):
+        raise ArtifactError(f"{file} takes {booster.features} columns, {NAME} names {len(schema.fields)}")
+    if cache is None:
+        return _Booster(booster, None, threads)
+    rows = encode(schema, Golden.load(folder).records)
+    return _Booster(booster, compiled.load(file.read_text("utf-8"), cache, booster=booster, rows=rows), threads)
 
 
 def _calibrated(score: Callable[[], float], calibrator: Calibrator) -> Callable[[], float]:
