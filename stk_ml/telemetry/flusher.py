@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from stk_ml.errors import TelemetryError
@@ -14,6 +14,8 @@ from stk_ml.telemetry.protocol import Batch, Event, PredictionLog
 from stk_ml.telemetry.recorder import Recorder
 
 log = logging.getLogger("stk_ml.telemetry")
+#: Seconds between two attempts at most.
+_LONGEST = 60.0
 
 
 class Flusher:
@@ -43,7 +45,7 @@ class Flusher:
         ...     def close(self): print("closed")
         >>> from stk_ml.telemetry.protocol import Source
         >>> flusher = Flusher(Memory())
-        >>> recorder = Recorder(Source("eta", "v3", "flight-delay", 3, "ab12"), None, flusher)
+        >>> recorder = Recorder(Source("eta", "v3", "flight-delay", 3, "ab12"), None)
         >>> flusher.add(recorder)
         >>> recorder.request("request-1", "/score", 200, 0.0015)
         >>> flusher.close()
@@ -68,7 +70,7 @@ class Flusher:
         self._recorders: list[Recorder] = []
         self._leaving: list[Recorder] = []
         self._queue: deque[tuple[Batch, int]] = deque()
-        self._lost: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
         self._due = clock() + every
         self._retry, self._pause = 0.0, 0.0
         self._lock = threading.RLock()
@@ -81,6 +83,7 @@ class Flusher:
     def add(self, recorder: Recorder) -> None:
         """Begins to empty a recorder, and starts the thread if it does not run yet."""
         with self._lock:
+            recorder.sink = recorder.sink or self
             self._recorders.append(recorder)
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
@@ -106,13 +109,15 @@ class Flusher:
 
     def close(self, timeout: float = 5.0) -> None:
         """Ends the thread, writes what there is and closes the log; gives up after ``timeout`` seconds."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._awake.set()
         last = threading.Thread(target=self._end, name="telemetry-end", daemon=True)
         last.start()
         last.join(timeout)
-        if last.is_alive():
-            log.warning("telemetry: the log did not end within %g s; %d batches are lost", timeout, len(self._queue))
+        if last.is_alive() or self._queue:
+            log.warning("telemetry: %d batches could not be written in the end", len(self._queue) + last.is_alive())
 
     def _end(self) -> None:
         if self._thread is not None:
@@ -167,55 +172,57 @@ class Flusher:
 
     def _write(self, now: float, *, force: bool = False) -> None:
         with self._writing:
-            while self._queue and (force or now >= self._retry):
+            while self._queue and (force or not now < self._retry <= now + _LONGEST):
                 with self._lock:
-                    batch, _ = self._queue.popleft()
+                    batch, size = self._queue.popleft()
+                    lost, self._lost = self._lost, Counter()
                 try:
-                    self._log.write(self._with_losses(batch, now))
-                except TelemetryError as error:
-                    self._failed(error)
-                    with self._lock:
-                        self._queue.appendleft((batch, weight(batch)))
-                    self._pause = min(self._pause * 2 or self._first_pause, 60.0)
-                    self._retry = now + self._pause
-                    return
+                    self._log.write(_with_losses(batch, lost, now))
                 except Exception as error:
-                    self._failed(error)
-                    self._give_up(batch)
+                    again = isinstance(error, TelemetryError)
+                    self._failed(error, again)
+                    with self._lock:
+                        self._lost += lost
+                        if again:
+                            self._queue.appendleft((batch, size))
+                        else:
+                            self._give_up(batch)
+                    if again:
+                        self._pause = min(self._pause * 2 or self._first_pause, _LONGEST)
+                        self._retry = now + self._pause
+                        return
                 else:
                     self.written += 1
-                    self._lost.clear()
                     self._retry = self._pause = 0.0
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, again: bool) -> None:
         self.failed += 1
-        if not self._pause:
-            log.warning("telemetry could not be written, %d batches wait: %s", len(self._queue) + 1, error)
+        if not again:
+            log.error("telemetry: a batch cannot be written and is dropped", exc_info=error)
+        elif not self._pause:
+            log.warning("telemetry cannot be written and waits: %s", error)
 
     def _give_up(self, batch: Batch) -> None:
         self.dropped += 1
-        found = {"batches": 1, "events": len(batch.events), "requests": len(batch.requests)}
-        found |= {"metrics": len(batch.metrics), "rows": scored(batch)}
-        self._lost = {name: self._lost.get(name, 0) + count for name, count in found.items()}
+        self._lost["batches"] += 1
+        self._lost["events"] += len(batch.events)
+        self._lost["requests"] += len(batch.requests)
+        self._lost["metrics"] += len(batch.metrics)
+        self._lost["rows"] += sum(metric.count for metric in batch.metrics if metric.name == "stk.scores")
 
-    def _with_losses(self, batch: Batch, now: float) -> Batch:
-        if not self._lost:
-            return batch
-        first = next(_properties(batch))
-        about = {name: first[name] for name in ("endpoint", "worker") if name in first}
-        told = {**about, "what": "queue", "window_end": iso(now)}
-        told |= {name: str(count) for name, count in self._lost.items()}
-        return Batch((*batch.events, Event(now, "stk.dropped", told)), batch.requests, batch.metrics)
+
+def _with_losses(batch: Batch, lost: Counter[str], now: float) -> Batch:
+    if not lost:
+        return batch
+    first = next(_properties(batch))
+    about = {name: first[name] for name in ("endpoint", "worker") if name in first}
+    told = {**about, "what": "queue", "window_end": iso(now), **{name: str(count) for name, count in lost.items()}}
+    return Batch((*batch.events, Event(now, "stk.dropped", told)), batch.requests, batch.metrics)
 
 
 def weight(batch: Batch) -> int:
     """Roughly the bytes of a batch: its texts, and 500 for each row."""
     return sum(500 + sum(map(len, properties.values())) for properties in _properties(batch))
-
-
-def scored(batch: Batch) -> int:
-    """Scored rows that a batch tells of."""
-    return sum(metric.count for metric in batch.metrics if metric.name == "stk.scores")
 
 
 def _properties(batch: Batch) -> Iterator[Mapping[str, str]]:

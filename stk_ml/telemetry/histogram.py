@@ -151,10 +151,6 @@ class FeatureBins:
         model = contracts.read(document.ModelDocument, Path(folder) / document.NAME)
         return cls(model.schema, Profile.load(folder))
 
-    def zero(self) -> Counts:
-        """The counts of no rows."""
-        return Counts(np.zeros(self._ends[-1], dtype=np.int64))
-
     def count(self, matrix: Array, scores: Array | None = None) -> Counts:
         """Counts encoded rows (rows, features), and their scores (rows,) when given."""
         columns = list(np.ascontiguousarray(matrix.T))

@@ -7,7 +7,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,12 +108,15 @@ class ParquetPredictionLog:
         if names:
             wanted &= pc.field("Name").isin(list(names))
         try:
-            for found in self._looks(table, first, last):
+            for _ in range(_LOOKS):
                 with contextlib.suppress(FileNotFoundError):
-                    paths = [str(file.path) for file in found]
+                    found = self._listed(table, first, last)
+                    gone = files.replaced(found)
+                    paths = [str(file.path) for file in found if file.path.name not in gone]
                     content = ds.dataset(paths, schema=schema(table), format="parquet")
                     result = content.to_table(columns=list(columns) or None, filter=wanted)
-                    if not self._merged_since(table, first, last, found):
+                    # A file merged meanwhile may hold rows of files that went before they were listed.
+                    if not any(file.merged and file not in found for file in self._listed(table, first, last)):
                         return result
         except (OSError, pa.ArrowInvalid) as error:
             raise TelemetryError(f"{self.folder / table} cannot be read: {error}") from error
@@ -146,17 +149,6 @@ class ParquetPredictionLog:
     def _listed(self, table: Table, first: int, last: int) -> list[files.LogFile]:
         found = [files.listed(day) for day in files.days(self.folder, table, files.day(first), files.day(last))]
         return [file for file in itertools.chain(*found) if file.newest > first]
-
-    def _looks(self, table: Table, first: int, last: int) -> Iterator[list[files.LogFile]]:
-        for _ in range(_LOOKS):
-            with contextlib.suppress(FileNotFoundError):
-                found = self._listed(table, first, last)
-                gone = files.replaced(found)
-                yield [file for file in found if file.path.name not in gone]
-
-    def _merged_since(self, table: Table, first: int, last: int, found: list[files.LogFile]) -> bool:
-        """Whether a merged file appeared while others were read, some of which may have gone unseen."""
-        return any(file.merged and file not in found for file in self._listed(table, first, last))
 
 
 def schema(table: Table) -> pa.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -18,6 +19,8 @@ from stk_ml.telemetry.protocol import Batch, Event, Source
 from stk_ml.telemetry.sampling import Sampler, keys
 from stk_ml.telemetry.tallies import Tallies
 from stk_ml.telemetry.window import Buffer, Sample, Window, properties, sampled
+
+log = logging.getLogger("stk_ml.telemetry")
 
 #: Bytes of one buffer's rows at most; a wider model gets fewer rows.
 _BYTES = 8 * 2**20
@@ -41,8 +44,8 @@ class Recorder:
     Args:
         source: who logs.
         bins: of the model; None for requests that reach no model, or a model without a profile.
-        sink: woken when a buffer is full; usually the :class:`stk_ml.telemetry.flusher.Flusher`, which must also be
-            told of the recorder (``flusher.add(recorder)``).
+        sink: woken when a buffer is full; ``flusher.add(recorder)`` of
+            :class:`stk_ml.telemetry.flusher.Flusher` makes the flusher the sink of a recorder that has none.
         capacity: rows of a buffer.
         sample: share of the rows, and of the answered requests, that are told whole: chosen by the request's id.
         max_samples: number of rows, of answered and of failed requests told whole in a window.
@@ -50,9 +53,7 @@ class Recorder:
         clock: unix seconds.
 
     Example:
-        >>> class Nobody:
-        ...     def wake(self): ...
-        >>> recorder = Recorder(Source("eta", "v3", "flight-delay", 3, "ab12"), None, Nobody(), clock=lambda: 5.0)
+        >>> recorder = Recorder(Source("eta", "v3", "flight-delay", 3, "ab12"), None, clock=lambda: 5.0)
         >>> recorder.row("request-1", "", [1.0, 2.0], 0.25)
         >>> recorder.request("request-1", "/score", 200, 0.0015)
         >>> batch = recorder.drain(10.0)
@@ -66,7 +67,7 @@ class Recorder:
         self,
         source: Source,
         bins: FeatureBins | None,
-        sink: Sink,
+        sink: Sink | None = None,
         *,
         capacity: int = 8192,
         sample: float = 0.01,
@@ -74,7 +75,7 @@ class Recorder:
         record_ids: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.source, self._bins, self._sink, self._clock = source, bins, sink, clock
+        self.source, self.sink, self._bins, self._clock = source, sink, bins, clock
         self._features = len(bins.schema.fields) if bins else 0
         self._capacity = max(1, min(capacity, _BYTES // 8 // max(self._features, 1)))
         self._sample, self._max_samples, self._record_ids = sample, max_samples, record_ids
@@ -83,15 +84,15 @@ class Recorder:
         self._buffer = Buffer(self._capacity, self._features)
         self._full: deque[Buffer] = deque()
         self._spare: Buffer | None = None
-        self._dropped = 0
+        self._dropped = self._mistakes = 0
         self._tallies = Tallies(sample, max_samples)
-        self._rows = self._sampler()
+        self._samples = self._sampler()
         self._window = Window(bins, clock(), record_ids)
 
     def row(self, request_id: str, row_id: str, row: Any, score: float) -> None:
         """One scored row, which is copied; see :class:`stk_ml.serving.protocol.Hook`."""
-        key = crc32(request_id.encode())
         try:
+            key = crc32(request_id.encode())
             with self._lock:
                 buffer = self._buffer
                 if self._features:
@@ -100,12 +101,12 @@ class Recorder:
                 buffer.ids.append(request_id)
                 buffer.row_ids.append(row_id)
                 buffer.times.append(self._clock())
-                if key < self._rows.limit:
+                if key < self._samples.limit:
                     self._offer(key, buffer, len(buffer.scores) - 1)
                 if len(buffer.scores) == self._capacity:
                     self._swap()
-        except Exception:
-            self._lose(1)
+        except Exception as error:
+            self._lose(1, error)
 
     def rows(self, request_id: str, row_ids: Sequence[str], matrix: Any, scores: Any) -> None:
         """Many scored rows, which are copied."""
@@ -128,18 +129,18 @@ class Recorder:
                     buffer.row_ids.extend(ids[piece])
                     buffer.times.extend(repeat(now, count))
                     for place, row_key in chosen:
-                        if taken <= place < piece.stop and row_key < self._rows.limit:
+                        if taken <= place < piece.stop and row_key < self._samples.limit:
                             self._offer(row_key, buffer, start + place - taken)
                     taken = piece.stop
                     if len(buffer.scores) == self._capacity:
                         self._swap()
-        except Exception:
-            self._lose(size - taken if size else 1)
+        except Exception as error:
+            self._lose(size - taken if size else 1, error)
 
     def request(self, request_id: str, route: str, status: int, seconds: float, reason: str = "") -> None:
         """One answered request."""
-        key = crc32(request_id.encode())
         try:
+            key = crc32(request_id.encode())
             with self._lock:
                 tallies = self._tallies
                 kind = tallies.latencies.get((route, status, reason)) or tallies.kind(route, status, reason)
@@ -152,18 +153,24 @@ class Recorder:
                 sampler = tallies.answered if status < 400 else tallies.failed
                 if key < sampler.limit:
                     sampler.offer(key, (self._clock(), request_id, route, status, seconds, reason))
-        except Exception:
-            self._lose(0)
+        except Exception as error:
+            self._lose(0, error)
 
     def count(self, what: str, column: str, rows: int) -> None:
         """Values that the model's policy lets pass."""
-        with self._lock:
-            self._tallies.count(what, column, rows)
+        try:
+            with self._lock:
+                self._tallies.count(what, column, rows)
+        except Exception as error:
+            self._lose(0, error)
 
     def difference(self, request_id: str, live: Sequence[float], shadow: Sequence[float]) -> None:
         """Scores that the caller got, and those of a shadow for the same rows."""
-        with self._lock:
-            self._tallies.differences.add(live, shadow)
+        try:
+            with self._lock:
+                self._tallies.differences.add(live, shadow)
+        except Exception as error:
+            self._lose(0, error)
 
     def absorb(self) -> int:
         """Counts the full buffers; returns how many rows the window holds by now. For the background thread."""
@@ -183,17 +190,20 @@ class Recorder:
                     self._full.append(self._buffer)
                     self._buffer = self._empty()
                 tallies, self._tallies = self._tallies, Tallies(self._sample, self._max_samples)
-                rows, self._rows = self._rows, self._sampler()
-                dropped, self._dropped = self._dropped, 0
+                samples, self._samples = self._samples, self._sampler()
             self._absorb()
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+                mistakes, self._mistakes = self._mistakes, 0
             window, self._window = self._window, Window(self._bins, now, self._record_ids)
         about = properties(self.source, window.start, now)
         events = [*window.events(now, about), *tallies.events(now, about)]
         if self._bins:
-            for sample in rows.items():
+            for sample in samples.items():
                 events.extend(sampled(sample, self._bins.schema, about))
-        if dropped:
-            events.append(Event(now, "stk.dropped", {**about, "what": "buffer", "rows": str(dropped)}))
+        if dropped or mistakes:
+            lost = {"what": "buffer", "rows": str(dropped), "mistakes": str(mistakes)}
+            events.append(Event(now, "stk.dropped", {**about, **lost}))
         metrics = (*window.metrics(now, about), *tallies.metrics(now, about))
         return Batch(tuple(events), tuple(tallies.requests(about)), metrics)
 
@@ -202,7 +212,7 @@ class Recorder:
 
     def _offer(self, key: int, buffer: Buffer, place: int) -> None:
         found = (buffer.times[place], buffer.ids[place], buffer.row_ids[place], buffer.matrix[place].copy())
-        self._rows.offer(key, Sample(*found, buffer.scores[place]))
+        self._samples.offer(key, Sample(*found, buffer.scores[place]))
 
     def _swap(self) -> None:
         """Hands over the full buffer; the lock is held."""
@@ -212,7 +222,8 @@ class Recorder:
             self._dropped += len(self._spare)
             self._spare.clear()
         self._buffer = self._empty()
-        self._sink.wake()
+        if self.sink is not None:
+            self.sink.wake()
 
     def _empty(self) -> Buffer:
         buffer, self._spare = self._spare, None
@@ -226,12 +237,16 @@ class Recorder:
                 buffer = self._full.popleft()
             try:
                 self._window.add(buffer)
-            except Exception:
-                self._lose(len(buffer))
+            except Exception as error:
+                self._lose(len(buffer), error)
             buffer.clear()
             with self._lock:
                 self._spare = buffer
 
-    def _lose(self, rows: int) -> None:
+    def _lose(self, rows: int, error: Exception) -> None:
+        """Counts what could not be recorded, and says why once a window; requests go on."""
         with self._lock:
             self._dropped += rows
+            self._mistakes += 1
+        if self._mistakes == 1:
+            log.warning("telemetry of %s could not be recorded: %r", self.source.deployment or "requests", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
-from stk_ml.telemetry.histogram import FeatureBins
+from stk_ml.telemetry.histogram import Counts, FeatureBins
 from stk_ml.telemetry.packing import clip, iso, json, lists, objects
 from stk_ml.telemetry.protocol import Event, Metric, Source
 
@@ -18,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Buffer:
-    """Scored rows that wait to be counted: ``filled`` is the length of each list, and the rows in use of the matrix."""
+    """Scored rows that wait to be counted: its length is that of each list, and the rows in use of the matrix."""
 
     __slots__ = ("ids", "matrix", "row_ids", "scores", "times")
 
@@ -60,26 +61,26 @@ class Window:
     def __init__(self, bins: FeatureBins | None, start: float, record_ids: bool) -> None:
         self.start, self.rows = start, 0
         self._bins, self._record_ids = bins, record_ids
-        self._counts = bins.zero() if bins else None
+        self._counts: Counts | None = None
         self._scores, self._sum, self._squares = 0, 0.0, 0.0
         self._low, self._high = float("inf"), float("-inf")
         self._pieces: list[dict[str, str]] = []
 
     def add(self, buffer: Buffer) -> None:
-        """Counts the rows of a buffer."""
+        """Counts the rows of a buffer, all or none."""
         rows = len(buffer)
         scores = np.array(buffer.scores, dtype=np.float64)
-        if self._bins and self._counts:
-            self._counts += self._bins.count(buffer.matrix[:rows], scores)
+        counts = self._bins.count(buffer.matrix[:rows], scores) if self._bins else None
+        pieces = list(self._pack(buffer, scores)) if self._record_ids else []
+        self._counts = self._counts + counts if self._counts and counts else counts
+        self._pieces += pieces
+        self.rows += rows
         finite = scores[np.isfinite(scores)]
         if len(finite):
             self._scores += len(finite)
             self._sum += float(finite.sum())
             self._squares += float(finite @ finite)
             self._low, self._high = min(self._low, float(finite.min())), max(self._high, float(finite.max()))
-        self.rows += rows
-        if self._record_ids:
-            self._pieces.extend(self._pack(buffer, scores))
 
     def _pack(self, buffer: Buffer, scores: Array) -> Iterator[dict[str, str]]:
         milliseconds = np.rint((np.array(buffer.times) - self.start) * 1e3).astype(np.int64)
@@ -94,7 +95,7 @@ class Window:
 
     def events(self, end: float, about: dict[str, str]) -> Iterator[Event]:
         """``stk.histogram`` of each column and the score, and the packed ``stk.predictions``."""
-        if self._bins and self._counts and self.rows:
+        if self._bins and self._counts:
             for column in self._bins.histograms(self._counts):
                 cells = {name: str(getattr(column, name)) for name in ("below", "above", "missing", "other", "unseen")}
                 what = {"feature": column.name, "kind": column.kind, "counts": json(column.counts), **cells}
@@ -129,9 +130,9 @@ def sampled(sample: Sample, schema: FeatureSchema, about: dict[str, str]) -> Ite
     pairs = list(zip(schema.fields, sample.row.tolist(), strict=True))
     values = {field.name: decoded(field, value) for field, value in pairs}
     unseen = [field.name for field, value in pairs if field.type == "category" and value < 0]
-    what = {**about, "row_id": clip(sample.row_id), "score": repr(sample.score)}
+    what = {**about, "row_id": clip(sample.row_id), "score": repr(float(sample.score))}
     if unseen:
-        what["unseen"] = json(unseen)
+        what.update(next(lists({"unseen": unseen})))
     for part, text in enumerate(objects(values)):
         yield Event(sample.time, "stk.row", {**what, "part": str(part), "values": text}, operation_id=sample.request_id)
 
@@ -144,7 +145,7 @@ def decoded(field: FeatureField, value: float) -> float | int | bool | str | Non
         >>> decoded(kind, 1.0), decoded(kind, -1.0), decoded(FeatureField("n", "integer"), 3.0)
         ('road', None, 3)
     """
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         return None
     if field.type == "category":
         return clip(field.categories[int(value)]) if 0 <= value < len(field.categories) else None
