@@ -89,6 +89,7 @@ def _components(served: Sequence[Described]) -> dict[str, JsonSchema]:
         found[f"Record{suffix}"] = schemas.record(model.schema, model.policy)
         found[f"Columns{suffix}"] = schemas.columns(model.schema, model.policy)
         found[f"Split{suffix}"] = schemas.split(model.schema, model.policy)
+        found[f"Rows{suffix}"] = schemas.rows(model.schema, model.policy, suffix)
     problems = {model.problem for model in served}
     found["Scores"] = answers.scores("binary" if problems == {"binary"} else "regression")
     found["Inferred"] = answers.infer_answer(["score"])
@@ -146,31 +147,11 @@ def _content(served: Sequence[Described]) -> dict[str, Any]:
 
 
 def _json_body(served: Sequence[Described]) -> JsonSchema:
-    shapes: list[JsonSchema] = []
-    for suffix in _distinct(served) if served else ():
-        record, columns = ({"$ref": f"#/components/schemas/{name}{suffix}"} for name in ("Record", "Columns"))
-        records = {"type": "array", "minItems": 1, "items": record}
-        ids = {"type": "array", "items": {"type": "string", "maxLength": 128}, "description": "One per row, for logs."}
-        shapes += [
-            {"title": f"record{suffix}", **record},
-            {"title": f"records{suffix}", **records},
-            _wrapped("data", f"data{suffix}", {"oneOf": [records, columns]}, ids=ids),
-            _wrapped("dataframe_split", f"dataframe_split{suffix}", {"$ref": f"#/components/schemas/Split{suffix}"}),
-            _wrapped("dataframe_records", f"dataframe_records{suffix}", records),
-            _wrapped("instances", f"instances{suffix}", records),
-            _wrapped("inputs", f"inputs{suffix}", {"oneOf": [records, columns]}),
-        ]
-    return {"oneOf" if len(shapes) == 7 else "anyOf": shapes} if shapes else {}
-
-
-def _wrapped(name: str, title: str, what: JsonSchema, **optional: JsonSchema) -> JsonSchema:
-    return {
-        "type": "object",
-        "title": title,
-        "properties": {name: what, **optional},
-        "required": [name],
-        "additionalProperties": False,
-    }
+    shapes = []
+    for suffix in _distinct(served):
+        shapes += [{"title": "rows", "$ref": f"#/components/schemas/Rows{suffix}"}]
+        shapes += [schemas.envelope(name, suffix) for name in schemas.ENVELOPES]
+    return {"anyOf": shapes} if shapes else {}
 
 
 def _csv(model: Described) -> str:
@@ -210,7 +191,7 @@ def _inference(served: Sequence[Described], auth: bool, security: JsonSchema) ->
 
 def _infer_body(served: Sequence[Described]) -> JsonSchema:
     bodies = []
-    for model in _distinct(served).values() if served else ():
+    for model in _distinct(served).values():
         tensors = [schemas.tensor(field, model.policy) for field in model.schema.fields]
         inputs = {"type": "array", "minItems": len(tensors), "maxItems": len(tensors), "items": {"oneOf": tensors}}
         outputs = {"type": "array", "items": {"type": "object", "properties": {"name": {"const": "score"}}}}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from stk_ml.serving.decoding.codes import codes
+
 if TYPE_CHECKING:
     from stk_ml.artifact.schema import FeatureField, FeatureSchema
     from stk_ml.model_policies import ServingSpec
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
 JsonSchema: TypeAlias = dict[str, Any]
 #: Largest number that JSON can bring into a float64.
 LARGEST = 1.7976931348623157e308
+#: Longest id of a row.
+LONGEST_ID = 128
+#: Keys that rows may stand under.
+ENVELOPES = ("data", "dataframe_records", "instances", "inputs", "input_data", "dataframe_split")
 #: Categories that a description lists.
 _LISTED = 10
 _WHAT = {
@@ -40,7 +46,7 @@ def cell(field: FeatureField, policy: ServingSpec) -> JsonSchema:
         return {**schema, "enum": [True, False, 0, 1, *([None] if null else [])]}
     if field.type == "category":
         if policy.unseen_category == "reject":
-            return {**schema, "enum": [*field.categories, *([None] if null else [])]}
+            return {**schema, "enum": [value for value in codes(field) if value is not None or null]}
         return {**schema, "type": ["string", "integer", *null]}
     low, high = (field.minimum, field.maximum) if policy.out_of_range == "reject" else (None, None)
     bounds = {"minimum": -LARGEST if low is None else low, "maximum": LARGEST if high is None else high}
@@ -58,26 +64,26 @@ def record(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
 
 
 def columns(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
-    """Rows as one array per column."""
+    """Rows as one array, or one object of values by row, per column."""
+    many: JsonSchema = {"type": ["array", "object"], "minItems": 1, "minProperties": 1}
+    cells = ((field.name, cell(field, policy)) for field in schema.fields)
     return {
         "type": "object",
-        "description": "One array per column, all of the same length.",
-        "properties": {
-            field.name: {"type": "array", "minItems": 1, "items": cell(field, policy)} for field in schema.fields
-        },
+        "description": "One array per column, or one object of values by row; all of the same rows.",
+        "properties": {name: {**many, "items": value, "additionalProperties": value} for name, value in cells},
+        "minProperties": 1,
         **_closed(schema, policy),
     }
 
 
 def split(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
     """Rows as arrays in the order of ``columns``, as pandas writes them with ``orient="split"``."""
-    names = schema.names
     return {
         "type": "object",
-        "description": "Rows as arrays in the order of `columns`, which may be any.",
+        "description": "Rows as arrays in the order of `columns`, which may be another one than this.",
         "properties": {
-            "columns": {"type": "array", "const": names},
-            "index": {"type": "array", "items": {"type": "integer"}, "description": "Not used."},
+            "columns": {"type": "array", "const": schema.names},
+            "index": {"type": ["array", "null"], "minItems": 1, "description": "One entry per row; not used."},
             "data": {"type": "array", "minItems": 1, "items": row(schema, policy)},
         },
         "required": ["columns", "data"],
@@ -88,8 +94,41 @@ def split(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
 def row(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
     """One row as an array, in the order of the model's columns."""
     cells = [cell(field, policy) for field in schema.fields]
-    width = len(cells)
-    return {"type": "array", "prefixItems": cells, "items": False, "minItems": width, "maxItems": width}
+    return {"type": "array", "prefixItems": cells, "items": False, "minItems": len(cells), "maxItems": len(cells)}
+
+
+def rows(schema: FeatureSchema, policy: ServingSpec, suffix: str = "") -> JsonSchema:
+    """Rows in any shape; ``suffix`` ends the names of the components that it refers to."""
+    record_, columns_, split_ = (_component(f"{name}{suffix}") for name in ("Record", "Columns", "Split"))
+    shapes = {
+        "record": record_,
+        "records": {"type": "array", "minItems": 1, "items": record_},
+        "rows": {"type": "array", "minItems": 1, "items": row(schema, policy)},
+        "columns": columns_,
+        "split": split_,
+    }
+    return {"anyOf": [{"title": title, **shape} for title, shape in shapes.items()]}
+
+
+def envelope(name: str, suffix: str = "") -> JsonSchema:
+    """An object that holds rows under one key, as MLflow's and Azure ML's clients send them."""
+    asking_nothing: JsonSchema = {
+        "enum": [None, {}, [], "", 0, False],
+        "description": "May be there, but has to be empty.",
+    }
+    ids = {"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "maxLength": LONGEST_ID}}
+    return {
+        "type": "object",
+        "title": name,
+        "properties": {
+            name: _component(f"{'Split' if name == 'dataframe_split' else 'Rows'}{suffix}"),
+            "ids": {**ids, "description": "One id per row, for the logs."},
+            "params": asking_nothing,
+            "signature_name": asking_nothing,
+        },
+        "required": [name],
+        "additionalProperties": False,
+    }
 
 
 def tensor(field: FeatureField, policy: ServingSpec) -> JsonSchema:
@@ -106,6 +145,10 @@ def tensor(field: FeatureField, policy: ServingSpec) -> JsonSchema:
         "required": ["name", "shape", "datatype", "data"],
         "additionalProperties": False,
     }
+
+
+def _component(name: str) -> JsonSchema:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _closed(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
@@ -140,19 +183,22 @@ def _policy(policy: ServingSpec) -> str:
 
 
 def shaped(records: Sequence[Mapping[str, Any]], schema: FeatureSchema) -> dict[str, Any]:
-    """The same rows in each shape of JSON that is taken, by the name of the shape."""
+    """The same rows in each shape of JSON, by the name of the shape."""
     rows = [dict(record) for record in records]
     by_column = {name: [record[name] for record in rows] for name in schema.names}
     matrix = [[record[name] for name in schema.names] for record in rows]
+    split = {"columns": schema.names, "data": matrix}
     return {
         "record": rows[0],
         "records": rows,
+        "columns": by_column,
+        "rows": matrix,
         "data": {"data": rows, "ids": [f"row-{place}" for place in range(len(rows))]},
-        "columns": {"data": by_column},
-        "dataframe_split": {"dataframe_split": {"columns": schema.names, "data": matrix}},
+        "dataframe_split": {"dataframe_split": split},
         "dataframe_records": {"dataframe_records": rows},
-        "instances": {"instances": rows},
+        "instances": {"instances": matrix},
         "inputs": {"inputs": by_column},
+        "input_data": {"input_data": split},
     }
 
 
