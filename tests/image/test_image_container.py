@@ -175,6 +175,15 @@ def test_the_scorer_is_nobody_s_root_and_cannot_write_but_where_it_may(scorer: S
     assert writable.split() == ["/tmp", "/var/stk"]
 
 
+def test_the_quick_scorer_was_compiled_for_it(scorer: Scorer) -> None:
+    script = """
+        from pathlib import Path
+        from stk_ml.artifact.compiled import load
+        assert load(Path("/var/model/1/booster.txt").read_text(), Path("/opt/cache/scorers"))
+    """
+    scorer.container.execute("python", "-c", textwrap.dedent(script))
+
+
 def test_no_key_is_in_its_log_or_its_environment(scorer: Scorer) -> None:
     ask(f"{scorer.url}/score", [{}], scorer.headers)
     assert scorer.key not in scorer.container.text

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -22,6 +27,27 @@ LEFT_OUT = (
     "flaml",
     "pip",
 )
+#: What `stk-ml serve` is made of, below stk_ml.
+SERVED = (
+    "artifact",
+    "identity",
+    "serving",
+    "telemetry",
+    "vault",
+    "*.py",
+    "cli/app.py",
+    "cli/output.py",
+    "cli/serve.py",
+)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Libraries that a module imports, at once or later."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def pins(file: Path) -> set[str]:
@@ -56,3 +82,19 @@ def test_every_requirement_has_hashes_and_no_address() -> None:
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_the_scorer_does_without(name: str) -> None:
     assert name not in names(SERVING / "requirements.lock")
+
+
+def test_all_that_the_scorer_imports_is_in_it() -> None:
+    places = [place for pattern in SERVED for place in (REPOSITORY / "stk_ml").glob(pattern)]
+    files = [file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])]
+    names_of = packages_distributions()
+    libraries = {name for file in files if file.name not in ("azure.py", "workspace.py") for name in imported(file)}
+    libraries -= {*sys.stdlib_module_names, "stk_ml"}
+    needed = {names_of[library][0].lower().replace("_", "-") for library in libraries}
+    assert needed <= names(SERVING / "requirements.lock")
+
+
+def test_all_that_the_extra_asks_for_is_in_it() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    extra = {re.split(r"[=\[<>~]", wanted)[0] for wanted in project["optional-dependencies"]["serving"]}
+    assert extra <= names(SERVING / "requirements.in")
