@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -24,8 +25,8 @@ log = logging.getLogger("stk_ml.telemetry")
 
 #: Bytes of one buffer's rows at most; a wider model gets fewer rows.
 _BYTES = 8 * 2**20
-#: Full buffers that wait at most; beyond it the oldest is dropped.
-_BACKLOG = 4
+#: Full buffers that wait at most, and bytes of their rows; beyond it the oldest is dropped.
+_BACKLOG, _BACKLOG_BYTES = 16, 32 * 2**20
 
 
 class Sink(Protocol):
@@ -39,7 +40,7 @@ class Recorder:
     """Telemetry of one deployment in one process; a :class:`stk_ml.serving.protocol.Hook`, called from any thread.
 
     A scored row is copied into a buffer, and nothing more; the background thread counts it in bulk. When that thread
-    is behind by four buffers the oldest is dropped, and what was dropped is told in the next window.
+    is far behind the oldest buffer is dropped, and what was dropped is told in the next window.
 
     Args:
         source: who logs.
@@ -78,6 +79,7 @@ class Recorder:
         self.source, self.sink, self._bins, self._clock = source, sink, bins, clock
         self._features = len(bins.schema.fields) if bins else 0
         self._capacity = max(1, min(capacity, _BYTES // 8 // max(self._features, 1)))
+        self._backlog = max(2, min(_BACKLOG, _BACKLOG_BYTES // 8 // (self._capacity * max(self._features, 1))))
         self._sample, self._max_samples, self._record_ids = sample, max_samples, record_ids
         self._lock = threading.Lock()
         self._draining = threading.Lock()
@@ -112,8 +114,13 @@ class Recorder:
         """Many scored rows, which are copied."""
         size = 0
         try:
-            matrix, scores = np.asarray(matrix, dtype=np.float64), np.asarray(scores, dtype=np.float64).tolist()
-            size, taken, key, now = len(scores), 0, crc32(request_id.encode()), self._clock()
+            matrix, scores = (
+                np.asarray(matrix, dtype=np.float64),
+                array("d", np.asarray(scores, dtype=np.float64).tobytes()),
+            )
+            size, taken, key, now = len(scores), 0, crc32(request_id.encode()), array("d", [self._clock()])
+            if self._features and matrix.shape != (size, self._features):
+                raise ValueError(f"{matrix.shape} values for {size} scores of {self._features} columns")
             ids = row_ids if len(row_ids) == size else [""] * size
             chosen = list(keys(key, size, self._sample))
             while taken < size:
@@ -127,7 +134,7 @@ class Recorder:
                     buffer.scores.extend(scores[piece])
                     buffer.ids.extend(repeat(request_id, count))
                     buffer.row_ids.extend(ids[piece])
-                    buffer.times.extend(repeat(now, count))
+                    buffer.times.extend(now[:1] * count)
                     for place, row_key in chosen:
                         if taken <= place < piece.stop and row_key < self._samples.limit:
                             self._offer(row_key, buffer, start + place - taken)
@@ -217,7 +224,7 @@ class Recorder:
     def _swap(self) -> None:
         """Hands over the full buffer; the lock is held."""
         self._full.append(self._buffer)
-        if len(self._full) > _BACKLOG:
+        if len(self._full) > self._backlog:
             self._spare = self._full.popleft()
             self._dropped += len(self._spare)
             self._spare.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,7 @@ class Buffer:
         """Forgets its rows."""
         self.ids: list[str] = []
         self.row_ids: list[str] = []
-        self.scores: list[float] = []
-        self.times: list[float] = []
+        self.scores, self.times = array("d"), array("d")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Window:
     def add(self, buffer: Buffer) -> None:
         """Counts the rows of a buffer, all or none."""
         rows = len(buffer)
-        scores = np.array(buffer.scores, dtype=np.float64)
+        scores = np.frombuffer(buffer.scores)
         counts = self._bins.count(buffer.matrix[:rows], scores) if self._bins else None
         pieces = list(self._pack(buffer, scores)) if self._record_ids else []
         self._counts = self._counts + counts if self._counts and counts else counts
@@ -83,7 +83,7 @@ class Window:
             self._low, self._high = min(self._low, float(finite.min())), max(self._high, float(finite.max()))
 
     def _pack(self, buffer: Buffer, scores: Array) -> Iterator[dict[str, str]]:
-        milliseconds = np.rint((np.array(buffer.times) - self.start) * 1e3).astype(np.int64)
+        milliseconds = np.rint((np.frombuffer(buffer.times) - self.start) * 1e3).astype(np.int64)
         columns: dict[str, Sequence[Any]] = {
             "ids": buffer.ids,
             "scores": scores.tolist(),
