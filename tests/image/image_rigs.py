@@ -21,7 +21,6 @@ REPOSITORY = HERE.parent.parent
 INSTALL = "sh tests/image/install_podman.sh (as root: apt-get install podman runc debootstrap)"
 #: Here images and layers live on between runs, so that only the first run pays for them.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stk-ml" / "image-tests"
-RUNTIME = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "stk-ml-image-tests"
 #: Stands among pip's settings when the image is built, and must not be found in it.
 MARK = "build-secret-mark.invalid"
 #: Host network and runc, because neither a bridge nor crun can be had on every machine that runs tests.
@@ -36,7 +35,7 @@ STORAGE = f"""
 [storage]
 driver = "overlay"
 graphroot = "{CACHE}/storage"
-runroot = "{RUNTIME}"
+runroot = "/run/stk-ml-image-tests"
 """
 #: What AKS gives the scorer: nobody's root, nothing to write to but these two, no capability.
 CONFINED = (
@@ -67,7 +66,7 @@ class Podman:
 
     def call(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Any command, with the settings of this podman."""
-        result = subprocess.run(words, env=self.environ, capture_output=True, text=True)
+        result = subprocess.run(words, env=self.environ, capture_output=True, text=True, timeout=600)
         assert not check or result.returncode == 0, f"{words}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
         return result
 
