@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stk_ml.model_policies import ServingSpec
 from stk_ml.serving import openapi_answers as answers
 from stk_ml.serving import openapi_schemas as schemas
+from stk_ml.serving.decoding.shapes import ENVELOPES
 from stk_ml.serving.openapi_schemas import JsonSchema
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _json_body(served: Sequence[Described]) -> JsonSchema:
     shapes = []
     for suffix in _distinct(served):
         shapes += [{"title": "rows", "$ref": f"#/components/schemas/Rows{suffix}"}]
-        shapes += [schemas.envelope(name, suffix) for name in schemas.ENVELOPES]
+        shapes += [schemas.envelope(name, suffix) for name in ENVELOPES]
     return {"anyOf": shapes} if shapes else {}
 
 
@@ -190,19 +191,7 @@ def _inference(served: Sequence[Described], auth: bool, security: JsonSchema) ->
 
 
 def _infer_body(served: Sequence[Described]) -> JsonSchema:
-    bodies = []
-    for model in _distinct(served).values():
-        tensors = [schemas.tensor(field, model.policy) for field in model.schema.fields]
-        inputs = {"type": "array", "minItems": len(tensors), "maxItems": len(tensors), "items": {"oneOf": tensors}}
-        outputs = {"type": "array", "items": {"type": "object", "properties": {"name": {"const": "score"}}}}
-        bodies.append(
-            {
-                "type": "object",
-                "description": "One tensor per column, each of the shape [rows] or [rows, 1].",
-                "properties": {"id": {"type": "string"}, "inputs": inputs, "outputs": outputs},
-                "required": ["inputs"],
-            }
-        )
+    bodies = [schemas.inference(model.schema, model.policy) for model in _distinct(served).values()]
     found: JsonSchema = {"schema": bodies[0] if len(bodies) == 1 else {"anyOf": bodies} if bodies else {}}
     first = next((model for model in served if model.examples), None)
     if first:

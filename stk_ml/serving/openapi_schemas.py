@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stk_ml.serving.decoding.codes import codes
+from stk_ml.serving.decoding.rows import MOST_ID
+from stk_ml.serving.decoding.tensors import DATATYPES
 
 if TYPE_CHECKING:
     from stk_ml.artifact.schema import FeatureField, FeatureSchema
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
 JsonSchema: TypeAlias = dict[str, Any]
 #: Largest number that JSON can bring into a float64.
 LARGEST = 1.7976931348623157e308
-#: Longest id of a row.
-LONGEST_ID = 128
-#: Keys that rows may stand under.
-ENVELOPES = ("data", "dataframe_records", "instances", "inputs", "input_data", "dataframe_split")
 #: Categories that a description lists.
 _LISTED = 10
 _WHAT = {
@@ -116,7 +114,7 @@ def envelope(name: str, suffix: str = "") -> JsonSchema:
         "enum": [None, {}, [], "", 0, False],
         "description": "May be there, but has to be empty.",
     }
-    ids = {"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "maxLength": LONGEST_ID}}
+    ids = {"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "maxLength": MOST_ID}}
     return {
         "type": "object",
         "title": name,
@@ -131,19 +129,40 @@ def envelope(name: str, suffix: str = "") -> JsonSchema:
     }
 
 
-def tensor(field: FeatureField, policy: ServingSpec) -> JsonSchema:
-    """One column as a tensor of the Open Inference Protocol."""
-    datatypes = {"category": ["BYTES"], "boolean": ["BOOL"]}.get(field.type, ["FP64", "FP32", "INT64", "INT32"])
+def inference(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
+    """A request of the Open Inference Protocol: one tensor per column, or one matrix of all columns."""
+    cells = [cell(field, policy) for field in schema.fields]
+    each = [_tensor({"const": name}, value, 1, least=1) for name, value in zip(schema.names, cells, strict=True)]
+    matrix = _tensor({"type": "string"}, {"anyOf": cells}, len(cells), least=2)
+    output = {"type": "object", "properties": {"name": {"const": "score"}}, "required": ["name"]}
+    by_column = {"prefixItems": each, "items": policy.unknown_column == "count"}
+    by_column["minItems"] = len(each) if policy.missing_value == "reject" else 1
+    return {
+        "type": "object",
+        "description": "One tensor per column, in any order, each of the shape [rows] or [rows, 1]; or one tensor of "
+        "the shape [rows, columns] with the columns in the model's order. Numbers may stand behind the JSON as binary "
+        "data, as the protocol's extension says.",
+        "properties": {
+            "id": {"type": "string", "maxLength": MOST_ID, "description": "Comes back in the answer."},
+            "inputs": {"type": "array", "anyOf": [by_column, {"prefixItems": [matrix], "items": False, "minItems": 1}]},
+            "outputs": {"type": "array", "items": output},
+        },
+        "required": ["inputs"],
+    }
+
+
+def _tensor(name: JsonSchema, value: JsonSchema, width: int, *, least: int) -> JsonSchema:
+    """A tensor of the shape [rows, width], or of [rows] when ``least`` is 1."""
+    shape = {"prefixItems": [{"type": "integer", "minimum": 1}, {"const": width}], "items": False}
     return {
         "type": "object",
         "properties": {
-            "name": {"type": "string", "const": field.name},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
-            "datatype": {"type": "string", "enum": datatypes},
-            "data": {"type": "array", "minItems": 1, "items": cell(field, policy)},
+            "name": name,
+            "shape": {"type": "array", **shape, "minItems": least, "maxItems": 2},
+            "datatype": {"enum": list(DATATYPES)},
+            "data": {"type": "array", "minItems": 1, "items": value},
         },
         "required": ["name", "shape", "datatype", "data"],
-        "additionalProperties": False,
     }
 
 

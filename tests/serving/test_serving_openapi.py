@@ -6,13 +6,14 @@ import json
 import time
 from typing import Any
 
-import jsonschema
 import pytest
 
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
 from stk_ml.errors import RequestError
 from stk_ml.model_policies import ServingSpec
 from stk_ml.serving.openapi import document
+
+jsonschema = pytest.importorskip("jsonschema", reason="pip install 'stk-ml[dev]'")
 
 SCHEMA = FeatureSchema(
     (
@@ -201,3 +202,53 @@ def taken(decoder: Any, request: Any) -> bool:
             raise
         return False
     return True
+
+
+def tensor(name: str, *data: Any, shape: Any = None, datatype: str = "FP64", **more: Any) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)] if shape is None else shape, "datatype": datatype, "data": data, **more}
+
+
+TENSORS = [tensor(name, value) for name, value in GOOD.items()]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        None,
+        {},
+        {"inputs": []},
+        {"inputs": TENSORS},
+        {"inputs": TENSORS, "id": "a", "more": 1},
+        {"inputs": TENSORS, "id": 7},
+        {"inputs": TENSORS, "id": "x" * 129},
+        {"inputs": TENSORS, "outputs": [{"name": "score"}]},
+        {"inputs": TENSORS, "outputs": [{"name": "other"}]},
+        {"inputs": TENSORS, "outputs": [{}]},
+        {"inputs": TENSORS[:-1]},
+        {"inputs": [*TENSORS, tensor("other", 1)]},
+        {"inputs": [tensor(name, value, shape=[1, 1], datatype="BYTES") for name, value in GOOD.items()]},
+        {"inputs": [tensor(name, value, shape=[1, 2]) for name, value in GOOD.items()]},
+        {"inputs": [tensor(name, value, shape=[]) for name, value in GOOD.items()]},
+        {"inputs": [tensor(name, value, datatype="FP65") for name, value in GOOD.items()]},
+        {"inputs": [tensor(name, [value]) for name, value in GOOD.items()]},
+        {"inputs": [tensor("all", *GOOD.values(), shape=[1, 4])]},
+        {"inputs": [tensor("all", *GOOD.values())]},
+        {"inputs": [{**tensor("km", 1), "data": None}, *TENSORS[1:]]},
+        {"inputs": [tensor("km", "far"), *TENSORS[1:]]},
+    ],
+    ids=json.dumps,
+)
+def test_tensors_fit_the_schema_when_and_only_when_the_decoder_takes_them(request_: Any) -> None:
+    from stk_ml.serving.decoding import oip
+    from stk_ml.serving.decoding.decoder import Decoder
+
+    found = described()
+    check = validator(found, body(found, path="/v2/models/{model_name}/infer")["schema"])
+    plain = json.loads(json.dumps(request_))
+    decoder = Decoder(SCHEMA, ServingSpec(), max_rows=10)
+    try:
+        oip.decode(decoder, json.dumps(request_).encode())
+    except RequestError:
+        assert not check.is_valid(plain)
+    else:
+        assert check.is_valid(plain)
