@@ -24,7 +24,7 @@ def read(path: Path) -> bytes | None:
     """The bytes of a private file; None when there is none.
 
     Raises:
-        VaultError: it is a link or no plain file, belongs to somebody else, or others may read or write it.
+        VaultError: it is a link or no plain file, cannot be read, or others than its owner may use it.
 
     Example:
         >>> import tempfile
@@ -53,12 +53,9 @@ def read(path: Path) -> bytes | None:
 
 
 def refuse_shared(path: Path, status: os.stat_result) -> None:
-    """Raises VaultError unless the status is that of a plain file which only this user may read."""
+    """Raises VaultError unless the status is that of a plain file which only its owner may use."""
     if not stat.S_ISREG(status.st_mode):
         raise VaultError(f"{path} is not a plain file", hint="put a file there, or remove it")
-    user = os.geteuid()
-    if user and status.st_uid not in (user, 0):
-        raise VaultError(f"{path} belongs to user {status.st_uid}, not to {user}", hint=f"chown {user} {path}")
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise VaultError(f"{path} has mode {mode:03o}: others than its owner may use it", hint=f"chmod 600 {path}")
@@ -175,5 +172,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _failed(path: Path, what: str, error: OSError) -> VaultError:
     return VaultError(
-        f"{path} cannot be {what}: {error.strerror or type(error).__name__}", hint="who are you, and is there space?"
+        f"{path} cannot be {what}: {error.strerror or type(error).__name__}",
+        hint="is there space, and may you read and write there?",
     )

@@ -106,7 +106,7 @@ def _token_keys(settings: Settings) -> Check:
     try:
         count = len(source.current(time.time()).keys)
     except StkMlError as error:
-        return Check("token keys", False, source.trouble or str(error), "tokens are refused until they can be read")
+        return Check("token keys", False, source.trouble or str(error), error.hint)
     detail = f"{count} of {settings.token_issuer} at {where}, for {settings.token_audience}"
     return Check("token keys", count > 0, detail, "" if count else "none of its keys can be used")
 

@@ -83,12 +83,18 @@ def library() -> Any:
 def _usable(entries: Iterable[dict[str, Any]]) -> Iterable[tuple[str, SigningKey]]:
     jwt = library()
     for entry in entries:
-        name = entry.get("kid")
-        if not isinstance(name, str) or not name or entry.get("use", "sig") != "sig" or "d" in entry:
+        if not _for_us(entry):
             continue
         try:
             key = jwt.PyJWK(entry)
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
             continue
         if key.algorithm_name in ALGORITHMS and (key.key_type == "EC" or key.key.key_size >= _RSA_BITS):
-            yield name, SigningKey(key.algorithm_name, str(entry.get("issuer", "")), key)
+            yield entry["kid"], SigningKey(key.algorithm_name, str(entry.get("issuer", "")), key)
+
+
+def _for_us(entry: Mapping[str, Any]) -> bool:
+    """Whether it is a public key that signs, as far as the entry itself says; Entra ID's name no algorithm."""
+    name, algorithm = entry.get("kid"), entry.get("alg", ALGORITHMS[0])
+    signs = entry.get("use", "sig") == "sig" and algorithm in ALGORITHMS
+    return signs and isinstance(name, str) and name != "" and "d" not in entry

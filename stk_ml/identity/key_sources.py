@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stk_ml import private_files
-from stk_ml.errors import IdentityError, SettingError, VaultError
+from stk_ml.errors import IdentityError, SettingError, StkMlError, VaultError
 from stk_ml.identity.jwks import EMPTY, KeySet, parse
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class JwksUrl:
                     raise IdentityError(f"{_shown(self.url)} holds no usable key", status=503, reason="keys")
                 self._keys, self._data = keys, data
             self._fetched, self.trouble = now, ""
-        except (OSError, ValueError, http.client.HTTPException, IdentityError) as error:
+        except (OSError, ValueError, http.client.HTTPException, StkMlError) as error:
             log.warning("keys of %s cannot be fetched: %s", _shown(self.url), error)
             self.trouble = f"{_shown(self.url)}: {error}"
 

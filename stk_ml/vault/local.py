@@ -29,8 +29,8 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 class FileSecretStore:
     """Secrets in one file of mode 600, in a folder that is created with mode 700.
 
-    A file that others may read, a symbolic link and somebody else's file are refused. Each change replaces the file as
-    a whole under a lock, so that writers at the same time both win and a reader never sees half a file.
+    A file that others than its owner may use and a symbolic link are refused. Each change replaces the file as a whole
+    under a lock, so that writers at the same time both win and a reader never sees half a file.
 
     Args:
         path: of the file; it need not exist.
