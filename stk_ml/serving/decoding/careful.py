@@ -12,22 +12,26 @@ _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, max_rows: int) -> Any:
     r"""The value of a JSON document (RFC 8259), read strictly.
 
     Args:
         body: UTF-8 without a byte order mark.
+        max_rows: most rows taken; bounds the number of lists and objects, which take far more memory than body.
 
     Raises:
         RequestError: 400; its reason is ``encoding``, ``json``, ``depth`` or ``duplicate`` (a key twice in an object).
+            413 for far more lists and objects than rows.
 
     Example:
-        >>> parse(b'{"km": 1, "kind": null}')
+        >>> parse(b'{"km": 1, "kind": null}', 10)
         {'km': 1, 'kind': None}
-        >>> parse(b'{"km": 1, "km": 2}')
+        >>> parse(b'{"km": 1, "km": 2}', 10)
         Traceback (most recent call last):
         stk_ml.errors.RequestError: the key 'km' is given twice in one object
     """
+    if body.count(b"[") + body.count(b"{") > 4 * max_rows + 1000:
+        raise RequestError(f"far more than {max_rows} lists and objects", status=413, reason="too_large")
     if body.startswith(_BOM):
         raise RequestError("the body starts with a byte order mark", reason="encoding", hint="send UTF-8 without one")
     try:

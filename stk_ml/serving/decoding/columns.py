@@ -67,6 +67,7 @@ class Assembly:
         self._found: list[tuple[int, int, str, str]] = []
         self._counted: dict[tuple[str, str], int] = {}
         self._bad: set[int] = set()
+        self._all_bad = False
         self._total = 0
 
     def table(self, table: Table, codec: Codec) -> None:
@@ -90,18 +91,19 @@ class Assembly:
         field = self.schema.fields[place]
         special = ~np.isfinite(column)
         if special.any():
-            wrong = np.isinf(column) & np.array([value(row) is not ABSENT for row in range(self.rows)])
-            meant = _MEANT[field.type]
+            infinite = np.isinf(column)
+            absent = np.zeros_like(infinite)
+            absent[[row for row in np.flatnonzero(column == _ABSENT).tolist() if value(row) is ABSENT]] = True
             self._break(
                 "wrong_type",
                 place,
-                np.flatnonzero(wrong),
-                lambda row: f"{describe(value(row))} is {_why(value(row), meant)}",
+                np.flatnonzero(infinite & ~absent),
+                lambda row: f"{describe(value(row))} is {_why(value(row), field)}",
             )
-            self._break("missing_value", place, np.flatnonzero(np.isinf(column) & ~wrong), lambda _: "it is missing")
+            self._break("missing_value", place, np.flatnonzero(absent), lambda _: "it is missing")
             if not field.nullable:
                 self._break("missing_value", place, np.flatnonzero(np.isnan(column)), lambda _: "it may not be null")
-            column = np.where(np.isinf(column), _NAN, column)
+            column = np.where(infinite, _NAN, column)
         if field.type == "category":
             unseen = np.flatnonzero(column == UNSEEN)
             self._break(
@@ -148,7 +150,8 @@ class Assembly:
         problems = tuple(RowProblem(row, name, why) for row, _, name, why in sorted(self._found)[:MOST_PROBLEMS])
         if problems and not partial:
             raise InvalidRowsError(problems, self._total)
-        return Rows(self.matrix, ids, problems, frozenset(self._bad), self._counted, self._total)
+        bad = frozenset(range(self.rows) if self._all_bad else self._bad)
+        return Rows(self.matrix, ids, problems, bad, self._counted, self._total)
 
     def _break(self, what: str, place: int, rows: npt.NDArray[np.intp], reason: Callable[[int], str]) -> None:
         name = self.schema.names[place]
@@ -164,7 +167,7 @@ class Assembly:
             self._count(what, name, self.rows)
         else:
             self._total += 1
-            self._bad.update(range(self.rows))
+            self._all_bad = True
             self._found.append((-1, place, name, reason))
 
     def _count(self, what: str, name: str, values: int) -> None:
@@ -177,7 +180,7 @@ class Assembly:
 
 
 def _number(value: Any) -> float:
-    if value is None:
+    if value is None or value != value:
         return _NAN
     if value is ABSENT:
         return _ABSENT
@@ -190,7 +193,7 @@ def _number(value: Any) -> float:
 
 
 def _boolean(value: Any) -> float:
-    if value is None:
+    if value is None or value != value:
         return _NAN
     if value is ABSENT:
         return _ABSENT
@@ -200,8 +203,12 @@ def _boolean(value: Any) -> float:
 def _code(value: Any, found: dict[str | int | None, float]) -> float:
     if value is ABSENT:
         return _ABSENT
-    return found.get(value, UNSEEN) if value is None or type(value) in (str, int) else _WRONG
+    if value is None or value != value:
+        return _NAN
+    return found.get(value, UNSEEN) if type(value) in (str, int) else _WRONG
 
 
-def _why(value: Any, meant: str) -> str:
-    return "too large a number" if meant == "no number" and type(value) in (int, float) else meant
+def _why(value: Any, field: FeatureField) -> str:
+    if field.type in ("number", "integer") and type(value) in (int, float):
+        return "too large a number"
+    return _MEANT[field.type]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stk_ml.serving.decoding import arrow, content, csv_text, shapes
 from stk_ml.serving.decoding.careful import parse
 from stk_ml.serving.decoding.columns import Assembly, Codec
 from stk_ml.serving.decoding.fast import FastDecoder
 from stk_ml.serving.decoding.rows import Rows
-from stk_ml.serving.decoding.shapes import read
 
 if TYPE_CHECKING:
     from stk_ml.artifact.schema import FeatureSchema
@@ -22,6 +22,7 @@ class Decoder:
         schema: the model's columns.
         policy: what becomes of values that break them.
         max_rows: most rows taken at a time.
+        max_bytes: most bytes of an Arrow stream once its buffers are not compressed.
 
     Example:
         >>> from stk_ml.artifact.schema import FeatureField, FeatureSchema
@@ -33,8 +34,10 @@ class Decoder:
         ([[3.0, 1.0], [nan, -1.0]], {('unseen_category', 'kind'): 1})
     """
 
-    def __init__(self, schema: FeatureSchema, policy: ServingSpec, *, max_rows: int) -> None:
-        self.schema, self.policy, self.max_rows = schema, policy, max_rows
+    def __init__(
+        self, schema: FeatureSchema, policy: ServingSpec, *, max_rows: int, max_bytes: int = 64 * 2**20
+    ) -> None:
+        self.schema, self.policy, self.max_rows, self.max_bytes = schema, policy, max_rows, max_bytes
         self.codec = Codec(schema)
         self._fast = FastDecoder(schema, policy, max_rows=max_rows)
         #: See :meth:`FastDecoder.single`.
@@ -52,10 +55,19 @@ class Decoder:
             RequestError: 400 malformed, 413 too many rows, 415 a content type that is not taken, 422 of another shape.
             InvalidRowsError: 422; values are rejected, and ``partial`` was not asked for.
         """
-        return self._fast.many(body) or self._json(body, partial)
+        kind = content.kind(content_type)
+        if kind == "json":
+            return self._fast.many(body) or self._table(
+                shapes.read(parse(body, self.max_rows), self.schema.names, self.max_rows), partial
+            )
+        if kind == "csv":
+            return self._table(csv_text.read(body, self.schema, self.max_rows), partial)
+        table = arrow.read(body, self.max_rows, self.max_bytes)
+        assembly = Assembly(self.schema, self.policy, table.num_rows)
+        arrow.add(table, assembly)
+        return assembly.finish((), partial=partial)
 
-    def _json(self, body: bytes, partial: bool) -> Rows:
-        table = read(parse(body), self.schema.names, self.max_rows)
+    def _table(self, table: shapes.Table, partial: bool) -> Rows:
         assembly = Assembly(self.schema, self.policy, table.rows)
         assembly.table(table, self.codec)
         return assembly.finish(table.ids, partial=partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -132,8 +133,7 @@ class _Reader:
         for beside in value.keys() - {"columns", "data", "index"}:
             _refuse(f"{_short(beside)} is no part of a split frame")
         names = value["columns"]
-        for double in (name for place, name in enumerate(names) if name in names[:place]):
-            raise RequestError(f"column {_short(double)} is named twice", status=400, reason="duplicate")
+        check_names(names)
         self.count(len(value["data"]), "'data'")
         index = value.get("index")
         if index is not None and (not isinstance(index, list) or len(index) != len(value["data"])):
@@ -160,11 +160,18 @@ def check_rows(rows: int, max_rows: int) -> None:
     """Raises RequestError 413 when there are more rows than are taken at a time."""
     if rows > max_rows:
         raise RequestError(
-            f"{rows} rows; at most {max_rows} are taken at a time",
+            f"there are more rows than the {max_rows} that are taken at a time",
             status=413,
             reason="too_large",
             hint="send them in several requests, or score a file with stk-ml score",
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises RequestError 400 when a column is named twice."""
+    if len(set(names)) < len(names):
+        double = next(name for name, times in Counter(names).items() if times > 1)
+        raise RequestError(f"column {_short(double)} is named twice", reason="duplicate")
 
 
 def describe(value: Any) -> str:
