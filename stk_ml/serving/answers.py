@@ -76,6 +76,14 @@ def start(
     return {"type": "http.response.start", "status": code, "headers": headers}
 
 
+def whole(content: bytes, request_id: bytes, model: ServedModel) -> bytes:
+    """Headers and body of a good answer as they go over the wire, from content-type on."""
+    return (
+        b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
+        b"azureml-model-deployment: %b\r\n\r\n%b" % (len(content), request_id, model.header[1], content)
+    )
+
+
 def headers_of(failure: StkMlError) -> list[tuple[bytes, bytes]]:
     """Headers that an error's status calls for."""
     code = status(failure)

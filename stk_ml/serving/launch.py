@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stk_ml.artifact import manifest
-from stk_ml.artifact.document import read as read_document
+from stk_ml.artifact.document import unseal
 from stk_ml.endpoint_state import Deployment
 from stk_ml.errors import SettingError, closest
 from stk_ml.serving.auth import HeaderVerifier, KeyRing, NoVerifier
@@ -47,8 +47,7 @@ def deployment(folder: Path, name: str = "", version: int = 0) -> Deployment:
     Raises:
         ArtifactError: it is no artifact.
     """
-    document = read_document(folder)
-    digest = manifest.verify(folder).digest
+    document, digest = unseal(folder)
     return Deployment(f"v{version}", name or document.name, version, digest, str(folder), traffic=100)
 
 
@@ -133,10 +132,10 @@ def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
         return Source(endpoint, of.name, of.model, of.version, of.digest, worker, shadow)
 
     def open_(of: Deployment) -> Hook:
-        recorder = Recorder(source(of), FeatureBins.from_artifact(Path(of.folder)))
+        recorder = Recorder(source(of), FeatureBins.from_artifact(Path(of.folder)), flusher)
         flusher.add(recorder)
         return recorder
 
-    unrouted = Recorder(source(None), None)
+    unrouted = Recorder(source(None), None, flusher)
     flusher.add(unrouted)
-    return Telemetry(unrouted, open_, flusher.remove, flusher.close)
+    return Telemetry(unrouted, open_, cast(Callable[[Hook], None], flusher.remove), flusher.close)

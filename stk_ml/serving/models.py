@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stk_ml import contracts
+from stk_ml.artifact import compiled
 from stk_ml.endpoint_state import Deployment, EndpointState
 from stk_ml.errors import StkMlError
 from stk_ml.serving.limits import Limits
@@ -24,7 +25,7 @@ class LoadedModels:
     Args:
         hook: makes the telemetry hook of a deployment.
         limits: of the worker.
-        cache: where compiled scorers are kept.
+        cache: where the compiled scorer is kept, or made; None for LightGBM's own code.
         release: called with the hook of a deployment that is no longer served.
     """
 
@@ -36,6 +37,8 @@ class LoadedModels:
         release: Callable[[Hook], None] = lambda hook: None,
     ) -> None:
         self._hook, self._limits, self._cache, self._release = hook, limits, cache, release
+        if cache is not None:
+            compiled.build(cache)
         self.routes = Routes()
         self.trouble = ""
 

@@ -21,7 +21,8 @@ from urllib.parse import parse_qs
 
 from stk_ml.errors import RequestError, StkMlError
 from stk_ml.serving import answers
-from stk_ml.serving.decoding import decompress, oip
+from stk_ml.serving.decoding import oip
+from stk_ml.serving.decoding.content import decompress
 from stk_ml.serving.decoding.rows import Rows
 from stk_ml.serving.limits import Limits
 from stk_ml.serving.protocol import Hook, Models, Verifier
@@ -106,6 +107,32 @@ class Scoring:
         seconds = perf_counter() - started
         self.stats.add(code, seconds)
         hook.request(request_id.decode(), scope["path"], code, seconds, reason)
+
+    def express(self, given: Headers, body: bytes) -> bytes | None:
+        """Headers (from content-type on) and body of the answer to a plain single row, without ASGI; else None.
+
+        Args:
+            given: the request's headers, names in lower case.
+            body: whole.
+        """
+        started = perf_counter()
+        headers = dict(given)
+        try:
+            if self.draining:
+                return None
+            self.verifier.verify(given)
+            routes = self.models.routes
+            request_id = self.request_id(headers)
+            model = _choose(routes, "", headers, request_id)
+            content = self.plain(headers, body, request_id, routes, model)
+        except Exception:
+            return None
+        if content is None:
+            return None
+        seconds = perf_counter() - started
+        self.stats.add(200, seconds)
+        model.hook.request(request_id.decode(), "/score", 200, seconds)
+        return answers.whole(content, request_id, model)
 
     def plain(
         self, headers: dict[bytes, bytes], body: bytes, request_id: bytes, routes: Routes, model: ServedModel

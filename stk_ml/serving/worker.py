@@ -22,6 +22,7 @@ import uvicorn
 
 from stk_ml import contracts
 from stk_ml.endpoint_state import Deployment, WorkerStatus
+from stk_ml.serving import express
 from stk_ml.serving.app import ScoringApp, create_app
 from stk_ml.serving.limits import Limits
 from stk_ml.serving.models import EndpointFolder, LoadedModels
@@ -60,6 +61,12 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._app, self._linger, self._grace = app, linger, grace
 
+    async def on_tick(self, counter: int) -> bool:
+        """Also closes connections on which the head of a request is overdue."""
+        if counter % 10 == 0:
+            express.close_idle_heads(self.server_state.connections, self._grace)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains, then ends as uvicorn does."""
         self._app.scoring.draining = True
@@ -74,7 +81,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Ends with exit code 0 after a signal, where uvicorn would raise it again."""
         before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -95,6 +102,7 @@ def run(
     limits: Limits | None = None,
     cache: Path | None = None,
     secured: bool = True,
+    shortcut: bool = True,
     announce: Callable[[ScoringApp], None] = lambda app: None,
 ) -> None:
     """Serves until SIGTERM or SIGINT.
@@ -109,6 +117,7 @@ def run(
         limits: of this worker.
         cache: where compiled scorers are kept.
         secured: whether scoring needs a credential.
+        shortcut: whether plain single rows are answered below ASGI.
         announce: called once it answers.
 
     Raises:
@@ -124,7 +133,7 @@ def run(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=express.protocol(app.scoring) if shortcut else "httptools",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -135,7 +144,8 @@ def run(
     )
     server = DrainingServer(config, app, limits.linger, limits.seconds)
     try:
-        asyncio.run(_serve(server, listening, duty, lambda: announce(app)), loop_factory=config.get_loop_factory())
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(server, listening, duty, lambda: announce(app)))
     finally:
         telemetry.close(5.0)
 
