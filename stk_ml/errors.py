@@ -213,7 +213,7 @@ class SecretNotFoundError(VaultError, LookupError):
 
 
 class IdentityError(StkMlError, PermissionError):
-    """Who calls was not shown (401), or may not do this (403).
+    """Who calls was not shown (401), may not do this (403), or cannot be found out at the moment (503).
 
     Attributes:
         status: the HTTP status to answer.

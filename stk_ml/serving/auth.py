@@ -159,9 +159,11 @@ class HeaderVerifier:
         return caller
 
     def _by_bearer(self, credential: bytes) -> Caller:
-        if credential.count(b".") == 2 and self._tokens is not None:
-            return self._tokens.verify(credential.decode("latin-1"), now=self._clock())
-        return self._by_key(credential)
+        if credential.count(b".") != 2:
+            return self._by_key(credential)
+        if self._tokens is None:
+            raise _refused("bearer tokens are not accepted here", "token")
+        return self._tokens.verify(credential.decode("latin-1"), now=self._clock())
 
 
 class NoVerifier:

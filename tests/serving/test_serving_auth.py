@@ -111,7 +111,7 @@ def test_each_key_opens_in_either_header(verifier: HeaderVerifier, store: FileSe
         ([(b"x-api-key", b"hunter2hunter2")], "key"),
         ([(b"authorization", b"Bearer hunter2hunter2")], "key"),
         ([(b"authorization", b"Bearer \xff\x00\xe9 x")], "key"),
-        ([(b"authorization", b"Bearer " + JWT)], "key"),
+        ([(b"authorization", b"Bearer " + JWT)], "token"),
         ([(b"x-api-key", b"a"), (b"x-api-key", b"b")], "ambiguous"),
         ([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")], "ambiguous"),
         ([(b"X-API-KEY", b"x")], "missing"),
@@ -190,7 +190,7 @@ def test_any_headers_are_refused_with_a_reason(headers: Headers) -> None:
     verifier = HeaderVerifier(KeyRing(OneKey(), "e"), None)  # type: ignore[arg-type]
     status, reason = refusal(verifier, headers)
     assert status == 401
-    assert reason in ("missing", "ambiguous", "scheme", "key")
+    assert reason in ("missing", "ambiguous", "scheme", "key", "token")
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=6), st.integers(0, 6), st.booleans())
