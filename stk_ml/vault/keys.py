@@ -58,10 +58,13 @@ def by_endpoint(names: Iterable[str]) -> dict[str, tuple[Which, ...]]:
 def ensure(store: SecretStore, endpoint: str) -> None:
     """Creates the keys that are missing, 256 random bits each; those that are set stay as they are.
 
+    With both there nothing is written: a container may have its keys mounted read-only.
+
     Raises:
-        VaultError: the vault cannot be written.
+        VaultError: the vault cannot be read, or cannot be written where a key is missing.
     """
-    for which in KEYS:
+    there = dict(read(store, endpoint))
+    for which in (key for key in KEYS if key not in there):
         store.add(secret_name(endpoint, which), secrets.token_urlsafe(_BYTES))
 
 
