@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stk_ml import private_files
 from stk_ml.errors import SecretNotFoundError, UnknownNameError
 from stk_ml.vault import keys
 from stk_ml.vault.local import FileSecretStore
@@ -36,6 +37,14 @@ def test_ensure_makes_two_long_keys_and_keeps_those_that_are_set(store: FileSecr
     assert [name for name, _ in first] == ["primary", "secondary"]
     assert len(first[0][1]) == 43
     assert first[1][1] == "given by hand"
+
+
+def test_keys_that_are_there_are_not_written_again(store: FileSecretStore) -> None:
+    keys.ensure(store, "flights")
+    before = store.modified()
+    with private_files.locked(store.path):  # a writer would wait for it, and fail
+        keys.ensure(store, "flights")
+    assert store.modified() == before
 
 
 def test_regenerate_changes_one_key_only(store: FileSecretStore) -> None:
