@@ -11,7 +11,7 @@ import msgspec
 from stk_ml import model_spec
 from stk_ml.artifact.predictor import Predictor
 from stk_ml.endpoint_state import Deployment
-from stk_ml.errors import IntegrityError
+from stk_ml.errors import IntegrityError, RequestError
 from stk_ml.model_policies import ServingSpec
 from stk_ml.serving.decoding.decoder import Decoder
 from stk_ml.serving.limits import Limits
@@ -81,7 +81,18 @@ class ServedModel:
         return name == self.deployment.model and version in ("", str(self.deployment.version))
 
     def explanations(self, matrix: Any) -> list[dict[str, Any]]:
-        """Per row, the expected value and each column's contribution to the raw score (SHAP values, log-odds)."""
+        """Per row, the expected value and each column's contribution to the raw score (SHAP values, log-odds).
+
+        Raises:
+            RequestError: 422; the model is a scikit-learn estimator.
+        """
+        if self.predictor.kind == "estimator":
+            raise RequestError(
+                "explanations are there for LightGBM models only",
+                status=422,
+                reason="explain",
+                hint="leave out explain",
+            )
         names = self.predictor.schema.names
         return [
             {"expected": row[-1], "contributions": dict(zip(names, row[:-1], strict=True))}

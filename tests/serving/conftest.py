@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from server import Server, served
 
 from stk_ml import contracts
 from stk_ml.artifact.model import TrainedModel
@@ -91,3 +93,11 @@ def model(folder: Path) -> TrainedModel:
 def table() -> pa.Table:
     """Parcels that the model has not seen, without what is known later."""
     return parcels(500, seed=1).drop_columns(["late", "late_known"])
+
+
+@pytest.fixture(scope="session")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A scorer of the model, with API keys."""
+    pytest.importorskip("uvicorn", reason="pip install 'stk-ml[serving]'")
+    with served(folder, tmp_path_factory.mktemp("project"), "--flush", "0.5") as running:
+        yield running

@@ -327,12 +327,14 @@ def broken_bodies_are_refused(base_url: str, headers: Mapping[str, str], folder:
     """400 or 422, never 500, and the server goes on."""
     good = json.dumps(records(folder)).encode()
     for body in (
-        *(b"", b"{", b"[", b"nul", good[:-1], good + b"]", b"\xff\xfe[]", b"[" * 100_000, b'{"a":' * 5_000),
+        *(b"", b"{", b"[", b"nul", good[:-1], good + b"]", b"\xff\xfe[]"),
         *(b"\xef\xbb\xbf" + good, good.decode().encode("utf-16"), b'{"data": [], "data": []}', b"[NaN]", b"\x00"),
     ):
         assert_error(ask(base_url, "POST", "/score", body, headers), 400)
+    for deep in (b"[" * 100_000, b'{"a":' * 5_000, b"[" * 50_000 + b"]" * 50_000):
+        assert ask(base_url, "POST", "/score", deep, headers).status in (400, 413, 422)
     for value in ([], {}, None, 1, "x", [1], [[]], [None], {"data": []}, {"data": [{}]}, {"instances": 1}, [{}]):
-        assert_error(ask(base_url, "POST", "/score", value, headers), 422)
+        assert_error(ask(base_url, "POST", "/score", json.dumps(value).encode(), headers), 422)
     assert ask(base_url, "POST", "/score", good, headers).status == 200
 
 
