@@ -33,6 +33,7 @@ class Flusher:
         queue_bytes: size of the waiting batches, roughly.
         pause: seconds before the first retry; doubled each time, up to 60.
         clock: unix seconds.
+        background: whether a thread takes the turns; without it call :meth:`turn`.
 
     Attributes:
         written: batches that the log took.
@@ -63,9 +64,10 @@ class Flusher:
         queue_bytes: int = 32 * 2**20,
         pause: float = 1.0,
         clock: Callable[[], float] = time.time,
+        background: bool = True,
     ) -> None:
         self.written = self.failed = self.dropped = 0
-        self._log, self._clock = log, clock
+        self._log, self._clock, self._background = log, clock, background
         self._every, self._most_rows, self._most_bytes, self._first_pause = every, rows, queue_bytes, pause
         self._recorders: list[Recorder] = []
         self._leaving: list[Recorder] = []
@@ -85,7 +87,7 @@ class Flusher:
         with self._lock:
             recorder.sink = recorder.sink or self
             self._recorders.append(recorder)
-            if self._thread is None and not self._closing.is_set():
+            if self._background and self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
                 self._thread.start()
 

@@ -81,7 +81,8 @@ class ParquetPredictionLog:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{files.stem(content[-1]['TimeGenerated'])}-{self._worker}-{next(self._numbers)}.parquet"
         names.append((folder / f".{name}.tmp", folder / name))
-        pq.write_table(arrow(table, content), names[-1][0], compression="zstd")
+        with names[-1][0].open("wb") as aside:  # closed also when the disk is full
+            pq.write_table(arrow(table, content), aside, compression="zstd")
 
     def read(
         self, table: Table, *, since: float, until: float, names: Sequence[str] = (), columns: Sequence[str] = ()

@@ -66,7 +66,7 @@ class Tallies:
         for (route, status, reason), seen in self.latencies.items():
             sparse = {str(place): count for place, count in enumerate(seen.counts) if count}
             what = {"route": clip(route), "status": str(status), "reason": clip(reason), "latency": json(sparse)}
-            times = (seen.total * 1e3, seen.low * 1e3, seen.high * 1e3)
+            times = (float(seen.total) * 1e3, float(seen.low) * 1e3, float(seen.high) * 1e3)
             yield Metric(time, "stk.requests", *times, sum(sparse.values()), {**about, **what})
 
     def requests(self, about: dict[str, str]) -> Iterator[Request]:
@@ -74,7 +74,7 @@ class Tallies:
         entries = [*self.answered.items(), *self.failed.items()]
         for time, request_id, route, status, seconds, reason in sorted(entries, key=lambda entry: float(entry[0])):
             what = {**about, "reason": clip(reason)}
-            name, milliseconds = clip(route), seconds * 1e3
+            name, milliseconds = clip(route), float(seconds) * 1e3
             yield Request(time, clip(request_id), name, status < 400, str(status), milliseconds, what)
 
     def events(self, time: float, about: dict[str, str]) -> Iterator[Event]:
