@@ -40,7 +40,7 @@ runroot = "/run/stk-ml-image-tests"
 #: What AKS gives the scorer: nobody's root, nothing to write to but these two, no capability.
 CONFINED = (
     *("--read-only", "--user", "10001:10001", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    *("--tmpfs", "/tmp:rw,mode=1777", "--tmpfs", "/var/stk:rw,mode=1777"),
+    *("--tmpfs", "/tmp", "--tmpfs", "/var/stk"),
 )
 #: Podman's own health checks want systemd.
 UNWATCHED = "--no-healthcheck"
