@@ -211,7 +211,7 @@ def test_a_killed_writer_leaves_whole_batches_or_nothing(folder: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "going\n"
     log = ParquetPredictionLog(folder)
-    for _ in range(10):
+    for _ in range(3):
         check_whole(log)
     process.kill()
     process.wait()
@@ -239,7 +239,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"this machine lets nobody mount a tmpfs (run with the capability SYS_ADMIN): {mounted.stderr}")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    busy = subprocess.run(["umount", disk], capture_output=True, text=True)
+    if busy.returncode:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+        pytest.fail(f"a file was left open: {busy.stderr}")
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(small_disk: Path) -> None:
