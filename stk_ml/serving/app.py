@@ -15,7 +15,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from stk_ml import __version__
 from stk_ml.errors import RequestError
 from stk_ml.serving import information
 from stk_ml.serving.limits import Limits
@@ -29,7 +28,9 @@ class ScoringApp(FastAPI):
     """See the module. ``scoring`` answers the scoring routes; ``models`` gives what is served at the moment."""
 
     def __init__(self, models: Models, scoring: Scoring, *, secured: bool) -> None:
-        super().__init__(title="stk-ml scoring", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+        super().__init__(
+            title="stk-ml scoring", version=information.VERSION, lifespan=_lifespan, docs_url=None, redoc_url=None
+        )
         self.models, self.scoring, self.secured = models, scoring, secured
         self._document: tuple[int, dict[str, Any]] = (-1, {})
 

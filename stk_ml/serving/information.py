@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from stk_ml import __version__
-
 if TYPE_CHECKING:
     from stk_ml.serving.protocol import Models
     from stk_ml.serving.routing import Routes
     from stk_ml.serving.served import ServedModel
 
+VERSION = metadata.version("stk-ml")
 _DATATYPES = {"integer": "FP64", "number": "FP64", "boolean": "BOOL", "category": "BYTES"}
 
 
@@ -46,15 +46,15 @@ def add_routes(app: FastAPI, models: Callable[[], Models], draining: Callable[[]
 
     @app.get("/version")
     async def version() -> PlainTextResponse:
-        return PlainTextResponse(__version__)
+        return PlainTextResponse(VERSION)
 
     @app.get("/v2")
     async def server() -> dict[str, Any]:
-        return {"name": "stk-ml", "version": __version__, "extensions": ["binary_tensor_data"]}
+        return {"name": "stk-ml", "version": VERSION, "extensions": ["binary_tensor_data"]}
 
     @app.get("/v2/models/{model_name}")
     @app.get("/v2/models/{model_name}/versions/{model_version}")
-    async def metadata(model_name: str, model_version: str = "") -> dict[str, Any]:
+    async def model_metadata(model_name: str, model_version: str = "") -> dict[str, Any]:
         return _metadata(models().routes, model_name, model_version)
 
     @app.get("/v2/models/{model_name}/ready")
@@ -93,7 +93,7 @@ def openapi(routes: Routes, *, secured: bool) -> dict[str, Any]:
         if identity not in seen:
             records = Golden.load(Path(model.deployment.folder)).records[:2]
             seen[identity] = (*identity, model.predictor.schema, model.predictor.document.problem, records)
-    return document(list(seen.values()), title="stk-ml scoring", version=__version__, auth=secured)
+    return document(list(seen.values()), title="stk-ml scoring", version=VERSION, auth=secured)
 
 
 def add_docs(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from stk_ml.artifact import manifest
 from stk_ml.artifact.document import unseal
 from stk_ml.endpoint_state import Deployment
 from stk_ml.errors import SettingError, closest
+from stk_ml.identity.protocol import Caller, TokenVerifier
 from stk_ml.serving.auth import HeaderVerifier, KeyRing, NoVerifier
 from stk_ml.serving.protocol import Hook, Verifier
 from stk_ml.serving.worker import Telemetry
@@ -76,8 +78,8 @@ def verifier(settings: Settings, endpoint: str, *, create: bool) -> Verifier:
         if create:
             keys.ensure(store, endpoint)
         ring = KeyRing(store, endpoint)
-    tokens = token_verifier(settings) if way in ("any", "token") else None
-    if way == "token" and tokens is None:
+    tokens = TokensLater(settings) if way in ("any", "token") else None
+    if way == "token" and "://" not in settings.token_keys and not Path(settings.token_keys).is_file():
         raise SettingError(
             f"auth is token, and there are no keys of an issuer at {settings.token_keys}",
             hint="stk-ml token makes a dev issuer; for Entra ID set token_keys, token_issuer and token_audience",
@@ -85,13 +87,22 @@ def verifier(settings: Settings, endpoint: str, *, create: bool) -> Verifier:
     return HeaderVerifier(ring, tokens)
 
 
-def token_verifier(settings: Settings) -> Any:
-    """Checks bearer tokens; None while the issuer has no keys here."""
-    if "://" not in settings.token_keys and not Path(settings.token_keys).is_file():
-        return None
-    from stk_ml.identity.jwt import JwtVerifier, key_source
+class TokensLater:
+    """Checks bearer tokens; PyJWT is imported, and the issuer's keys are read, when the first one comes."""
 
-    return JwtVerifier(key_source(settings.token_keys), settings.token_issuer, settings.token_audience)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _verifier(self) -> TokenVerifier:
+        from stk_ml.identity.jwt import JwtVerifier, key_source
+
+        settings = self._settings
+        return JwtVerifier(key_source(settings.token_keys), settings.token_issuer, settings.token_audience)
+
+    def verify(self, token: str, *, now: float) -> Caller:
+        """See :class:`stk_ml.identity.protocol.TokenVerifier`."""
+        return self._verifier.verify(token, now=now)
 
 
 class _Silent:
