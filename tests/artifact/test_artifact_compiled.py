@@ -16,8 +16,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pytest
-from conftest import rows, strange, train
-from test_artifact_native import OBJECTIVES
+from make_booster import OBJECTIVES, rows, strange, train
 
 from stk_ml.artifact import compiled, quickscorer
 from stk_ml.artifact.quickscorer import UnsupportedModelError

@@ -12,15 +12,10 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import LEVELS, rows, strange, train
+from make_booster import LEVELS, OBJECTIVES, rows, strange, train
 
 from stk_ml.artifact.native import NativeBooster
 from stk_ml.errors import ArtifactError
-
-OBJECTIVES = [
-    *("binary", "cross_entropy", "cross_entropy_lambda", "regression", "regression_l1", "huber", "fair", "quantile"),
-    *("mape", "poisson", "gamma", "tweedie"),
-]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

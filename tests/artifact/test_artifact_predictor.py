@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CALIBRATORS, SCHEMA, records, rows, strange
+from make_booster import CALIBRATORS, SCHEMA, records, rows, strange
 
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.artifact.predictor import Predictor, encode
