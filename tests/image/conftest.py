@@ -6,10 +6,19 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from image_rigs import HERE, INSTALL, MARK, REPOSITORY, Podman
+
+from stk_ml.model_spec import LearnerSpec
+from stk_ml.training.fit import fit
+from stk_ml.vault import keys as endpoint_keys
+from stk_ml.vault.local import FileSecretStore
+
+sys.path += [str(HERE.parent / "serving"), str(HERE.parent / "training")]  # the contract, and a training set
+from make_dataset import parcels, spec, write
 
 BASE = "localhost/stk-ml-base:bookworm"
 
@@ -61,30 +70,32 @@ def image(podman: Podman, base_image: str, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small trained model with golden rows, readable by every user."""
-    sys.path.append(str(HERE.parent / "training"))
-    from make_dataset import parcels, spec, write
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains a small model of late parcels and gives its folder, which every user may read."""
+    data = write(tmp_path_factory.mktemp("dataset"), parcels())
 
-    from stk_ml.training.fit import fit
+    def train(learner: LearnerSpec | None = None) -> Path:
+        folder = tmp_path_factory.mktemp("model") / "artifact"
+        fit(spec(learner), data, folder)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return folder
 
-    folder = tmp_path_factory.mktemp("model")
-    fit(spec(), write(folder / "dataset", parcels()), folder / "artifact")
-    for path in (folder / "artifact", *(folder / "artifact").rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return folder / "artifact"
+    return train
 
 
 @pytest.fixture(scope="session")
-def keys(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder with the vault that holds the model's API keys, owned by the image's user; and one of the keys."""
-    from stk_ml.vault import keys
-    from stk_ml.vault.local import FileSecretStore
+def artifact(train: Callable[..., Path]) -> Path:
+    """The folder of a LightGBM model."""
+    return train()
 
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with the vault that holds the model's API keys, owned by the image's user; and one of the keys."""
     folder = tmp_path_factory.mktemp("keys")
     store = FileSecretStore(folder / "vault.json")
-    keys.ensure(store, "late-parcel")
-    key = dict(keys.read(store, "late-parcel"))["primary"]
+    endpoint_keys.ensure(store, "late-parcel")
     for path in (folder, *folder.iterdir()):
         os.chown(path, 10001, 10001)
-    return folder, key
+    return folder, dict(endpoint_keys.read(store, "late-parcel"))["primary"]

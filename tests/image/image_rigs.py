@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,28 +124,3 @@ def container(
     finally:
         podman.run("rm", "--force", "--time", "0", "--ignore", name, check=False)
         process.wait(30)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-
-def ask(url: str, document: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    """GET, or POST of a JSON document."""
-    data = None if document is None else json.dumps(document).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json", **(headers or {})})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return Answer(answer.status, dict(answer.headers), answer.read())
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, dict(error.headers), error.read())

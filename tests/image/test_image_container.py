@@ -6,16 +6,17 @@ import re
 import shutil
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import contract
 import pyarrow.parquet as pq
 import pytest
-from image_rigs import CONFINED, MARK, UNWATCHED, Container, Podman, ask, container
+from image_rigs import CONFINED, MARK, UNWATCHED, Container, Podman, container
 
-from stk_ml.artifact.golden import Golden
+from stk_ml.model_spec import LearnerSpec
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +32,6 @@ for name in ("artifact", "identity", "serving", "telemetry", "vault"):
         if not module.name.endswith(".azure"):
             importlib.import_module(module.name)
 """
-
-Start = Callable[..., AbstractContextManager[Container]]
 
 
 def test_it_is_small(podman: Podman, image: str) -> None:
@@ -103,21 +102,15 @@ def test_it_can_import_all_that_a_scorer_is_made_of(podman: Podman, image: str) 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A scoring container, and how to ask it."""
+    """A scoring container that is ready: its address, the headers that let a caller in, and its model's folder."""
 
     container: Container
     url: str
-    key: str
+    headers: Mapping[str, str]
+    folder: Path
 
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"x-api-key": self.key}
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 20
-        while ask(f"{self.url}/health/ready").status != 200:
-            assert time.monotonic() < deadline, self.container.text
-            time.sleep(0.05)
+Start = Callable[..., AbstractContextManager[Container]]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +120,7 @@ def start(
     """Starts the scorer as AKS would: confined, model and keys mounted, on a free port."""
 
     def start(
-        *options: str, model: Path = artifact, command: tuple[str, ...] = COMMAND
+        *options: str, model: Path = artifact, command: Sequence[str] = COMMAND
     ) -> AbstractContextManager[Container]:
         mounts = ["--volume", f"{model}:/var/model/1:ro", "--volume", f"{keys[0]}:/var/keys:ro"]
         words = [*CONFINED, *mounts, "--env", "STK_ML_VAULT=/var/keys/vault.json", *options]
@@ -137,29 +130,29 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def scorer(start: Start, keys: tuple[Path, str]) -> Iterator[Scorer]:
-    """One scorer that the tests share."""
+def scorer(start: Start, artifact: Path, keys: tuple[Path, str]) -> Iterator[Scorer]:
+    """A scorer of a LightGBM model, with API keys."""
     with start(UNWATCHED) as running:
-        scorer = Scorer(running, running.listens(), keys[1])
-        scorer.wait_until_ready()
-        yield scorer
+        yield Scorer(running, running.listens(), {"x-api-key": keys[1]}, artifact)
 
 
-def test_live_and_ready_are_open(scorer: Scorer) -> None:
-    assert [ask(f"{scorer.url}/health/{route}").status for route in ("live", "ready")] == [200, 200]
+@pytest.fixture(scope="module")
+def forest(start: Start, train: Callable[..., Path]) -> Iterator[Scorer]:
+    """A scorer of a scikit-learn model, open to everyone."""
+    estimator = "sklearn.ensemble.HistGradientBoostingClassifier"
+    folder = train(LearnerSpec(estimator=estimator, params={"max_iter": 5}, threads=1))
+    with start(UNWATCHED, "--env", "STK_ML_AUTH=none", model=folder) as running:
+        yield Scorer(running, running.listens(), {}, folder)
 
 
-def test_golden_rows_score_as_they_did_in_training(scorer: Scorer, artifact: Path) -> None:
-    golden = Golden.load(artifact)
-    answer = ask(f"{scorer.url}/score", list(golden.records), scorer.headers)
-    assert answer.status == 200, answer.body
-    assert answer.json["predictions"] == pytest.approx(golden.scores, abs=1e-9)
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_the_contract(check: contract.Check, scorer: Scorer) -> None:
+    check(scorer.url, scorer.headers, scorer.folder)
 
 
-def test_who_shows_no_key_or_a_wrong_one_is_not_served(scorer: Scorer, artifact: Path) -> None:
-    records = list(Golden.load(artifact).records)
-    assert [ask(f"{scorer.url}/score", records, {"x-api-key": key}).status for key in ("", "wrong")] == [401, 401]
-    assert ask(f"{scorer.url}/score", records).status == 401
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_the_contract_with_a_scikit_learn_model(check: contract.Check, forest: Scorer) -> None:
+    check(forest.url, forest.headers, forest.folder)
 
 
 def test_the_scorer_is_nobody_s_root_and_cannot_write_but_where_it_may(scorer: Scorer) -> None:
@@ -185,9 +178,10 @@ def test_the_quick_scorer_was_compiled_for_it(scorer: Scorer) -> None:
 
 
 def test_no_key_is_in_its_log_or_its_environment(scorer: Scorer) -> None:
-    ask(f"{scorer.url}/score", [{}], scorer.headers)
-    assert scorer.key not in scorer.container.text
-    assert scorer.key not in scorer.container.execute("cat", "/proc/1/environ")
+    (key,) = scorer.headers.values()
+    assert contract.ask(scorer.url, "POST", "/score", b"{", scorer.headers).status == 400
+    assert key not in scorer.container.text
+    assert key not in scorer.container.execute("cat", "/proc/1/environ")
 
 
 def test_it_stops_at_once_and_its_telemetry_is_whole(
@@ -196,9 +190,7 @@ def test_it_stops_at_once_and_its_telemetry_is_whole(
     tmp_path.chmod(0o777)
     telemetry = ("--volume", f"{tmp_path}:/var/telemetry", "--env", "STK_ML_TELEMETRY=/var/telemetry/log")
     with start(UNWATCHED, *telemetry) as running:
-        scorer = Scorer(running, running.listens(), keys[1])
-        scorer.wait_until_ready()
-        answer = ask(f"{scorer.url}/score", list(Golden.load(artifact).records), scorer.headers)
+        answer = contract.ask(running.listens(), "POST", "/score", contract.records(artifact), {"x-api-key": keys[1]})
         began = time.monotonic()
         assert running.stop() == 0, running.text
         assert time.monotonic() - began < 10
