@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stk_ml.serving.decoding import arrow, content, csv_text, shapes
 from stk_ml.serving.decoding.careful import parse
 from stk_ml.serving.decoding.columns import Assembly, Codec
-from stk_ml.serving.decoding.fast import FastDecoder
+from stk_ml.serving.decoding.fast import FastDecoder, NeverFast
 from stk_ml.serving.decoding.rows import Rows
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Decoder:
     ) -> None:
         self.schema, self.policy, self.max_rows, self.max_bytes = schema, policy, max_rows, max_bytes
         self.codec = Codec(schema)
-        self._fast = FastDecoder(schema, policy, max_rows=max_rows)
+        fast = FastDecoder(schema, policy, max_rows=max_rows) if FastDecoder.takes(schema) else NeverFast()
         #: See :meth:`FastDecoder.single`.
-        self.single = self._fast.single
+        self.single, self._many = fast.single, fast.many
 
     def decode(self, body: bytes, content_type: str = "", *, partial: bool = False) -> Rows:
         """The rows of a body.
@@ -57,7 +57,7 @@ class Decoder:
         """
         kind = content.kind(content_type)
         if kind == "json":
-            return self._fast.many(body) or self._table(
+            return self._many(body) or self._table(
                 shapes.read(parse(body, self.max_rows), self.schema.names, self.max_rows), partial
             )
         if kind == "csv":

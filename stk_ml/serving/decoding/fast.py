@@ -59,11 +59,16 @@ class FastDecoder:
         self._bare = msgspec.json.Decoder(record).decode
         self._one = msgspec.json.Decoder(tuple[record]).decode  # type: ignore[valid-type]
         self._list = msgspec.json.Decoder(list[record]).decode  # type: ignore[valid-type]
-        # A model whose columns are all named like envelopes: only the careful path tells them apart.
-        names = () if set(schema.names) <= {*RECORD_ENVELOPES, "ids"} else RECORD_ENVELOPES
+        # Where a column has the name of an envelope, only the careful path tells them apart.
+        names = [name for name in RECORD_ENVELOPES if not {name, "ids"} & set(schema.names)]
         self._prefixes = tuple(f'{{"{name}"'.encode() for name in names)
         self._wrapped_one = msgspec.json.Decoder(_envelope(names, tuple[record], tuple[_Id])).decode  # type: ignore[valid-type]
         self._wrapped = msgspec.json.Decoder(_envelope(names, list[record], list[_Id])).decode  # type: ignore[valid-type]
+
+    @staticmethod
+    def takes(schema: FeatureSchema) -> bool:
+        """Whether msgspec can name the columns: it refuses names that JSON has to escape."""
+        return not any(char in '"\\' or char < " " for name in schema.names for char in name)
 
     def single(self, body: bytes) -> tuple[npt.NDArray[np.float64], str] | None:
         """The one row of a body, read-only, and its id (or empty); None when it is anything but one flawless row."""
@@ -136,6 +141,16 @@ class FastDecoder:
         return found
 
 
+class NeverFast:
+    """Stands for the fast path where there is none."""
+
+    def single(self, body: bytes) -> None:
+        """No row, whatever the body."""
+
+    def many(self, body: bytes) -> None:
+        """No rows, whatever the body."""
+
+
 _Id = Annotated[str, Meta(max_length=MOST_ID)]
 
 
@@ -160,17 +175,16 @@ def _type(field: FeatureField, bounded: bool) -> Any:
 
 def _envelope(names: Sequence[str], rows: Any, ids: Any) -> Any:
     fields: list[Any] = [(name, rows | UnsetType, UNSET) for name in names]
-    if "data" in names:
-        fields.append(("ids", ids | UnsetType, UNSET))
+    fields.append(("ids", ids | UnsetType, UNSET))
     return msgspec.defstruct("Envelope", fields, gc=False, forbid_unknown_fields=True)
 
 
 def _unwrap(envelope: Any) -> tuple[Sequence[Any], Sequence[str], int]:
-    """The rows, the ids and the number of keys of an envelope that holds rows once, and ids only beside ``data``."""
+    """The rows, the ids and the number of keys of an envelope that holds rows once."""
     *wrapped, ids = astuple(envelope)
     (rows,) = (rows for rows in wrapped if rows is not UNSET)
     if ids is UNSET:
         return rows, (), 1
-    if wrapped[0] is UNSET or not ids:
-        raise ValueError("ids stand beside data only, one per row")
+    if not ids:
+        raise ValueError("one id per row")
     return rows, ids, 2

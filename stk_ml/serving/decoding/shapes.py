@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from stk_ml.errors import RequestError
 from stk_ml.serving.decoding.rows import MOST_ID
 
-#: Keys around a list of records; ``data`` is ours, ``input_data`` Azure ML's, the others MLflow's. ``data`` is first.
+#: Keys around a list of records; ``data`` is ours, ``input_data`` Azure ML's, the others MLflow's.
 RECORD_ENVELOPES = ("data", "dataframe_records", "instances", "inputs", "input_data")
 ENVELOPES = (*RECORD_ENVELOPES, "dataframe_split")
 #: Keys that may stand beside them as long as they ask for nothing.
@@ -58,7 +58,7 @@ def read(value: Any, names: Sequence[str], max_rows: int) -> Table:
         2
     """
     reader = _Reader(names, max_rows)
-    if isinstance(value, dict) and not reader.covers(value):
+    if isinstance(value, dict) and not reader.covers(value) and not _is_split(value):
         present = [key for key in ENVELOPES if key in value]
         if len(present) > 1:
             _refuse(f"the body holds both {present[0]!r} and {present[1]!r}")
