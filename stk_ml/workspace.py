@@ -23,6 +23,7 @@ from stk_ml.settings import Settings
 
 if TYPE_CHECKING:
     from stk_ml.artifact.model import TrainedModel
+    from stk_ml.deployment.local import LocalEndpointManager
     from stk_ml.features.catalog import Catalog
     from stk_ml.features.local import DuckDBFeatureEngine
     from stk_ml.lake.lake import Lake
@@ -88,6 +89,13 @@ class Workspace:
         from stk_ml.registry.models import ModelRegistry
 
         return ModelRegistry(self.settings.tracking_uri, self.settings.artifacts)
+
+    @cached_property
+    def endpoints(self) -> LocalEndpointManager:
+        """Endpoints on this machine."""
+        from stk_ml.deployment.local import LocalEndpointManager
+
+        return LocalEndpointManager(self.settings)
 
     def catalog(self, views: str | Path | None = None) -> Catalog:
         """The feature views of a folder; default the project's pipelines/features."""

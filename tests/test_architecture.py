@@ -101,6 +101,7 @@ def _commands() -> list[list[str]]:
     from stk_ml.cli.app import COMMANDS
 
     nested = {
+        "endpoint": ["status", "traffic", "promote", "rollback", "delete", "start", "stop", "logs", "keys"],
         "features": ["list", "snapshot", "build", "pull", "check"],
         "models": ["list", "show", "compare", "promote", "champion"],
         "pipeline": ["run", "check"],

@@ -24,6 +24,8 @@ COMMANDS = {
     "models": "list, show, compare and promote registered models",
     "score": "score a file of rows: CSV, Parquet, JSON or Arrow",
     "serve": "run the scoring app in the foreground",
+    "deploy": "put a model version behind a local endpoint, at once or as a watched canary",
+    "endpoint": "see and change the endpoints: status, traffic, promote, rollback, logs, keys",
     "pipeline": "run or check any Azure ML pipeline file",
     "why": "tell why a pipeline step ran, or did not",
     "token": "print a signed token of this laptop's own issuer, to call an endpoint with",

@@ -254,6 +254,24 @@ class LocalEndpointManager:
                 self._settle(folder, progress)
             return folder.rollout()
 
+    @contextmanager
+    def alone(self, endpoint: str) -> Iterator[None]:
+        """Makes this process the only one that watches the endpoint's rollout.
+
+        Raises:
+            UsageError: another does.
+        """
+        descriptor = locks.take(self.folder(endpoint).roller_lock)
+        if descriptor is None:
+            raise UsageError(
+                f"another process watches the rollout of endpoint {endpoint}",
+                hint=f"see how it goes: stk-ml endpoint status {endpoint}",
+            )
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def _change(
         self, endpoint: str, change: Callable[[EndpointState], EndpointState], ends: Status, progress: Progress
     ) -> EndpointReport:
