@@ -40,8 +40,8 @@ def many(rows: Rows, scores: Sequence[float], request_id: bytes, model: ServedMo
     return b"".join(parts)
 
 
-def error(failure: StkMlError, request_id: bytes) -> bytes:
-    """The answer to a request that could not be scored."""
+def error(failure: StkMlError, request_id: bytes, path: str = "") -> bytes:
+    """The answer to a request that could not be scored; see :func:`error_of` for what the path changes."""
     fields: dict[str, Any] = {
         "type": getattr(failure, "reason", "error"),
         "message": str(failure),
@@ -50,7 +50,21 @@ def error(failure: StkMlError, request_id: bytes) -> bytes:
     }
     if isinstance(failure, InvalidRowsError):
         fields |= {"problems": failure.problems, "total": failure.total}
-    return _encode({"error": fields})
+    return _encode(error_of(fields, path))
+
+
+def error_of(fields: dict[str, Any], path: str) -> dict[str, Any]:
+    """An error in the shape that its route's clients read: below /v2 the Open Inference Protocol wants text.
+
+    Example:
+        >>> error_of({"type": "json", "message": "cut short"}, "/score")
+        {'error': {'type': 'json', 'message': 'cut short'}}
+        >>> error_of({"type": "json", "message": "cut short"}, "/v2/models/late/infer")
+        {'error': 'cut short', 'type': 'json'}
+    """
+    if not path.startswith("/v2"):
+        return {"error": fields}
+    return {"error": fields["message"]} | {name: value for name, value in fields.items() if name != "message"}
 
 
 def status(failure: StkMlError) -> int:

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from stk_ml.errors import RequestError
-from stk_ml.serving import information
+from stk_ml.serving import answers, information
 from stk_ml.serving.limits import Limits
 from stk_ml.serving.protocol import Hook, Models, Verifier
 from stk_ml.serving.scoring import Receive, Scope, Scoring, Send
@@ -93,12 +93,16 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = error.status_code
     reason, message, hint = "http", str(error.detail), ""
-    if code == 404:
+    if code == 404 and message != "Not Found":
+        reason = "model"
+    elif code == 404:
         reason, message, hint = "route", f"there is no route {request.url.path[:64]!r}", "see /docs for those there are"
     elif code == 405:
         reason, message = "method", f"{request.url.path[:64]!r} does not take {request.method}"
-    fields = {"type": reason, "message": message, "hint": hint, "request_id": request.headers.get("x-request-id", "")}
-    return JSONResponse({"error": fields}, code, headers=error.headers)
+    request_id = request.app.scoring.request_id(dict(request.scope["headers"])).decode()
+    fields = {"type": reason, "message": message, "hint": hint, "request_id": request_id}
+    headers = {**(error.headers or {}), "x-request-id": request_id}
+    return JSONResponse(answers.error_of(fields, request.url.path), code, headers=headers)
 
 
 def _only_post(scope: Scope) -> RequestError:

@@ -85,7 +85,12 @@ def document(models: Sequence[tuple[Any, ...]], *, title: str, version: str, aut
 
 
 def _components(served: Sequence[Described]) -> dict[str, JsonSchema]:
-    found = {"Problem": answers.PROBLEM, "Error": answers.ERROR, "Model": answers.MODEL}
+    found = {
+        "Problem": answers.PROBLEM,
+        "Error": answers.ERROR,
+        "TensorError": answers.TENSOR_ERROR,
+        "Model": answers.MODEL,
+    }
     for suffix, model in _distinct(served).items():
         found[f"Record{suffix}"] = schemas.record(model.schema, model.policy)
         found[f"Columns{suffix}"] = schemas.columns(model.schema, model.policy)
@@ -174,7 +179,9 @@ def _inference(served: Sequence[Described], auth: bool, security: JsonSchema) ->
     infer = {
         "tags": ["Open Inference Protocol"],
         "requestBody": {"required": True, "content": {"application/json": _infer_body(served)}},
-        "responses": answers.answers("Inferred", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504),
+        "responses": answers.answers(
+            "Inferred", auth, 400, 404, 408, 413, 415, 422, 429, 503, 504, shape="TensorError"
+        ),
         **security,
     }
     found: dict[str, Any] = {"/v2": {"get": _told("server", "What this server is", {"name": "string"})}}
@@ -182,7 +189,8 @@ def _inference(served: Sequence[Described], auth: bool, security: JsonSchema) ->
         end = "_version" if place else ""
         path = f"/v2/models/{{model_name}}{place}"
         about = _told(f"model{end}", "The columns of a model", {"name": "string", "inputs": "array"}, 404)
-        ready = _told(f"model_ready{end}", "Whether a model is ready", {"name": "string", "ready": "boolean"}, 404, 503)
+        ready = _told(f"model_ready{end}", "Whether a model is ready", {"name": "string", "ready": "boolean"}, 404)
+        ready["responses"]["503"] = {**ready["responses"]["200"], "description": "Not ready"}
         found[path] = {"get": {**about, "parameters": parameters}}
         found[f"{path}/ready"] = {"get": {**ready, "parameters": parameters}}
         post = {**infer, "operationId": f"infer{end}", "summary": "Score tensors, one per column"}
@@ -238,7 +246,7 @@ def _told(operation: str, summary: str, required: Mapping[str, str], *errors: in
         "required": list(required),
     }
     answer = {"description": summary, "content": {"application/json": {"schema": schema}}}
-    responses = {"200": answer, **{str(code): answers.error(code) for code in errors}}
+    responses = {"200": answer, **{str(code): answers.error(code, "TensorError") for code in errors}}
     return {"tags": ["health"], "operationId": operation, "summary": summary, "responses": responses}
 
 

@@ -31,23 +31,30 @@ PROBLEM: JsonSchema = {
     },
     "required": ["row", "column", "reason"],
 }
+_FIELDS: JsonSchema = {
+    "type": {"type": "string", "description": "One word for what went wrong."},
+    "hint": {"type": "string", "description": "What mends it; may be empty."},
+    "request_id": {"type": "string"},
+    "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
+    "total": {"type": "integer", "description": "Number of problems in all."},
+}
+_REQUIRED = ["type", "hint", "request_id"]
 ERROR: JsonSchema = {
     "type": "object",
     "properties": {
         "error": {
             "type": "object",
-            "properties": {
-                "type": {"type": "string", "description": "One word for what went wrong."},
-                "message": {"type": "string"},
-                "hint": {"type": "string", "description": "What mends it; may be empty."},
-                "request_id": {"type": "string"},
-                "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
-                "total": {"type": "integer", "description": "Number of problems in all."},
-            },
-            "required": ["type", "message", "hint", "request_id"],
+            "properties": {"message": {"type": "string"}, **_FIELDS},
+            "required": ["message", *_REQUIRED],
         }
     },
     "required": ["error"],
+}
+#: An error of the Open Inference Protocol, whose clients read text.
+TENSOR_ERROR: JsonSchema = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, **_FIELDS},
+    "required": ["error", *_REQUIRED],
 }
 MODEL: JsonSchema = {
     "type": "object",
@@ -119,7 +126,7 @@ def infer_answer(names: Sequence[str]) -> JsonSchema:
     }
 
 
-def answers(schema: str, auth: bool, *codes: int) -> dict[str, Any]:
+def answers(schema: str, auth: bool, *codes: int, shape: str = "Error") -> dict[str, Any]:
     """The answers of a route that scores, by status: the named schema, or an error of one of the codes."""
     good = {
         "description": "Scores",
@@ -130,15 +137,15 @@ def answers(schema: str, auth: bool, *codes: int) -> dict[str, Any]:
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
     wrong = sorted((*codes, *((401, 403) if auth else ())))
-    return {"200": good, **{str(code): error(code) for code in wrong}}
+    return {"200": good, **{str(code): error(code, shape) for code in wrong}}
 
 
-def error(code: int) -> dict[str, Any]:
-    """The answer of an error."""
+def error(code: int, shape: str = "Error") -> dict[str, Any]:
+    """The answer of an error, in the named shape."""
     headers = {"x-request-id": _header("The id of this request.")}
     if code in (429, 503):
         headers["retry-after"] = _header("Seconds to wait.")
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     return {"description": ERRORS[code], "headers": headers, "content": content}
 
 

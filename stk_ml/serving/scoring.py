@@ -92,18 +92,19 @@ class Scoring:
             routes = self.models.routes
             model = _choose(routes, scope["path"], headers, request_id)
             hook = model.hook
-            content = None if scope["query_string"] else self.plain(headers, body, request_id, routes, model)
+            plain = not (scope["query_string"] or scope["path"].endswith("/infer"))
+            content = self.plain(headers, body, request_id, routes, model) if plain else None
             more: Headers = ()
             if content is None:
                 work = partial(self._careful, Asked(scope, headers, body, request_id, routes, model))
                 content, more = await self._run(model, len(body), work)
             await self._send(send, 200, content, request_id, model.header, *more)
         except StkMlError as failure:
-            code, reason = await self._refuse(send, failure, request_id)
+            code, reason = await self._refuse(send, failure, request_id, scope["path"])
         except Gone:
             code, reason = 499, "gone"
         except Exception as unexpected:
-            code, reason = await self._fail(send, unexpected, request_id)
+            code, reason = await self._fail(send, unexpected, request_id, scope["path"])
         seconds = perf_counter() - started
         self.stats.add(code, seconds)
         hook.request(request_id.decode(), scope["path"], code, seconds, reason)
@@ -153,7 +154,7 @@ class Scoring:
 
     async def refuse(self, scope: Scope, send: Send, failure: RequestError) -> None:
         """Answers a request that no scoring route takes."""
-        await self._refuse(send, failure, self.request_id(dict(scope["headers"])))
+        await self._refuse(send, failure, self.request_id(dict(scope["headers"])), scope["path"])
 
     def expire(self) -> None:
         """Ends the requests whose body has not come in time; called about once a second."""
@@ -282,17 +283,18 @@ class Scoring:
         await send(answers.start(code, len(content), request_id, *more, closing=self.draining))
         await send({"type": "http.response.body", "body": content})
 
-    async def _refuse(self, send: Send, failure: StkMlError, request_id: bytes) -> tuple[int, str]:
+    async def _refuse(self, send: Send, failure: StkMlError, request_id: bytes, path: str) -> tuple[int, str]:
         code = answers.status(failure)
         if code >= 500:
             log.warning("request %s: %s", request_id.decode(), failure)
-        await self._send(send, code, answers.error(failure, request_id), request_id, *answers.headers_of(failure))
+        content = answers.error(failure, request_id, path)
+        await self._send(send, code, content, request_id, *answers.headers_of(failure))
         return code, getattr(failure, "reason", type(failure).__name__)
 
-    async def _fail(self, send: Send, unexpected: Exception, request_id: bytes) -> tuple[int, str]:
+    async def _fail(self, send: Send, unexpected: Exception, request_id: bytes, path: str) -> tuple[int, str]:
         log.error("request %s failed", request_id.decode(), exc_info=unexpected)
         failure = RequestError("this request could not be scored; the log says why", status=500, reason="internal")
-        return await self._refuse(send, failure, request_id)
+        return await self._refuse(send, failure, request_id, path)
 
 
 def _choose(routes: Routes, path: str, headers: dict[bytes, bytes], request_id: bytes) -> ServedModel:

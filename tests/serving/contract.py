@@ -84,7 +84,10 @@ def assert_scores(answer: Answer, expected: Sequence[float]) -> dict[str, Any]:
 def assert_error(answer: Answer, status: int) -> dict[str, Any]:
     assert answer.status == status, answer
     error: dict[str, Any] = answer.json["error"]
+    if isinstance(error, str):  # the Open Inference Protocol has its errors as text
+        error = {**answer.json, "message": error}
     assert error["message"]
+    assert error["request_id"] == answer.headers["x-request-id"]
     assert {"type", "message", "hint", "request_id"} <= error.keys()
     assert "Traceback" not in answer.body.decode()
     return error
@@ -209,6 +212,7 @@ def tensors_give_the_same_scores(base_url: str, headers: Mapping[str, str], fold
             expected = Golden.load(folder).scores
             assert max(abs(a - b) for a, b in zip(output["data"], expected, strict=True)) <= TOLERANCE
     assert_error(ask(base_url, "GET", "/v2/models/no-such-model"), 404)
+    assert isinstance(ask(base_url, "GET", "/v2/models/no-such-model").json["error"], str)
     assert_error(ask(base_url, "POST", "/v2/models/no-such-model/infer", {"inputs": []}, headers), 404)
 
 
