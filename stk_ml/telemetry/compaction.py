@@ -14,7 +14,7 @@ import msgspec
 
 from stk_ml.errors import TelemetryError
 from stk_ml.telemetry import files
-from stk_ml.telemetry.local import schema
+from stk_ml.telemetry.local import WRITING, schema
 from stk_ml.telemetry.rows import TABLES, Table, microseconds
 
 #: Files of this size in bytes are merged no further.
@@ -94,7 +94,7 @@ def _merge(table: Table, past: list[files.LogFile]) -> None:
     aside = final.with_name(f".{final.name}.tmp")
     names = msgspec.json.encode([file.path.name for file in past])
     try:
-        with pq.ParquetWriter(aside, schema(table), compression="zstd") as writer:
+        with pq.ParquetWriter(aside, schema(table), **WRITING) as writer:
             for group in _groups(past):
                 writer.write_table(group)
             writer.add_key_value_metadata({files.REPLACES: names})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from stk_ml.endpoint_state import Observation
 from stk_ml.errors import TelemetryError
@@ -23,6 +23,11 @@ from stk_ml.telemetry.rows import COLUMNS, Table, microseconds, rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: How files are written. A dictionary of long texts would only cost memory.
+WRITING: Mapping[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": ["Name", "AppRoleName", "AppRoleInstance", "AppVersion", "Type"],
+}
 _HINT = "is there space, and may you write there?"
 #: How often a reader looks again when files are merged under its hands.
 _LOOKS = 20
@@ -82,7 +87,7 @@ class ParquetPredictionLog:
         name = f"{files.stem(content[-1]['TimeGenerated'])}-{self._worker}-{next(self._numbers)}.parquet"
         names.append((folder / f".{name}.tmp", folder / name))
         with names[-1][0].open("wb") as aside:  # closed also when the disk is full
-            pq.write_table(arrow(table, content), aside, compression="zstd")
+            pq.write_table(arrow(table, content), aside, **WRITING)
 
     def read(
         self, table: Table, *, since: float, until: float, names: Sequence[str] = (), columns: Sequence[str] = ()
@@ -168,15 +173,27 @@ def schema(table: Table) -> pa.Schema:
 def arrow(table: Table, content: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows of :func:`stk_ml.telemetry.rows.rows` as an Arrow table."""
     import pyarrow as pa
-    import pyarrow.json as pj
 
-    # By way of JSON lines: pa.array of Python values would import pandas, where it is installed, into the worker.
-    target = schema(table)
-    plain = target.set(0, pa.field("TimeGenerated", pa.int64()))
-    lines = msgspec.json.Encoder().encode_lines(content)
-    parse = pj.ParseOptions(explicit_schema=plain)
-    read = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
-    return pj.read_json(io.BytesIO(lines), read, parse).cast(target)
+    fields = schema(table)
+    return pa.Table.from_arrays(
+        [_array(field.type, [row[field.name] for row in content]) for field in fields], schema=fields
+    )
+
+
+def _array(kind: pa.DataType, values: list[Any]) -> pa.Array:
+    """Values without nulls, by their memory: pa.array() would import pandas into the worker, where it is installed."""
+    import pyarrow as pa
+
+    if pa.types.is_string(kind):
+        texts = [value.encode() for value in values]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        buffers = [pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    elif pa.types.is_boolean(kind):
+        buffers = [pa.py_buffer(np.packbits(np.array(values, dtype=bool), bitorder="little"))]
+    else:
+        dtype = np.float64 if pa.types.is_floating(kind) else np.dtype(f"i{kind.bit_width // 8}")
+        buffers = [pa.py_buffer(np.array(values, dtype=dtype))]
+    return pa.Array.from_buffers(kind, len(values), [None, *buffers])
 
 
 def _scalar(value: int) -> pa.Scalar:

@@ -5,6 +5,7 @@ from operator import add
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +13,11 @@ from hypothesis.extra import numpy as hnp
 from telemetry_rigs import KINDS, bins_of, column, matrix_of
 
 from stk_ml.artifact.profile import Profile
-from stk_ml.artifact.schema import FeatureField, FeatureSchema
+from stk_ml.artifact.schema import FeatureField, FeatureSchema, to_matrix
 from stk_ml.errors import ArtifactError, StorageError
 from stk_ml.telemetry.histogram import FeatureBins
+from stk_ml.training.profile import profile
+from stk_ml.training.splits import SplitParts
 
 BINS = bins_of()
 VALUES = st.one_of(st.floats(width=64), st.sampled_from([-1.0, 0.0, 1.0, 2.0, 5.0, 100.0, np.nan]))
@@ -50,6 +53,42 @@ def test_cells_are_those_that_a_plain_count_gives(generator: np.random.Generator
     assert kind.other == (codes == KINDS.index("rail")).sum()
     assert kind.unseen == (codes == -1).sum()
     assert {c.missing for c in (km, kind)} == {np.isnan(matrix[:, 0]).sum(), np.isnan(codes).sum()}
+
+
+def test_a_served_row_falls_into_the_cell_that_training_counted_it_in(generator: np.random.Generator) -> None:
+    rows = 4000
+    kinds = [f"k{place}" for place in generator.zipf(1.3, rows) % 80]
+    kinds[-50:] = ["new"] * 50
+    table = pa.table(
+        {
+            "km": pa.array(generator.normal(0, 1, rows), mask=generator.random(rows) < 0.1),
+            "stops": generator.poisson(2, rows),
+            "express": pa.array(generator.random(rows) < 0.3, mask=generator.random(rows) < 0.1),
+            "kind": pa.array(kinds, mask=generator.random(rows) < 0.1),
+        }
+    )
+    schema = FeatureSchema(
+        (
+            FeatureField("km", "number"),
+            FeatureField("stops", "integer"),
+            FeatureField("express", "boolean"),
+            FeatureField("kind", "category", tuple(sorted(set(kinds) - {"new"}))),
+        )
+    )
+    encoded, scores = schema.encode(table), generator.random(1000)
+    parts = SplitParts(np.arange(2000), np.arange(2000, 3000), np.arange(3000, rows))
+    reference = profile(schema, table, encoded, generator.random(rows), scores, parts, None)
+    matrix = to_matrix(encoded)
+    unseen = table["kind"].is_valid().to_numpy() & np.isnan(matrix[:, 3])
+    matrix[unseen, 3] = -1.0
+    bins = FeatureBins(schema, reference)
+    *found, score = bins.histograms(bins.count(matrix, scores))
+    for histogram, past in zip([*found, score], [*reference.features, reference.score], strict=True):
+        assert histogram.counts == past.counts[0]
+        beside = ("below", "above", "missing", "other", "unseen")
+        assert [getattr(histogram, name) for name in beside] == [getattr(past, name)[0] for name in beside]
+    kind = found[3]
+    assert min(kind.missing, kind.other, kind.unseen) > 0
 
 
 def test_codes_that_no_schema_gives_count_as_unseen() -> None:
