@@ -138,7 +138,7 @@ class Wait:
             done = [each for each in statuses if each.revision >= revision and (each.ready or not answers)]
             if process and len(done) == launch.workers == len(process.workers):
                 return
-            waits = f"{len(done)} of {launch.workers} workers serve revision {revision}"
+            waits = f"{len(done)} of {launch.workers} workers serve it"
             if waits != told:
                 told = waits
                 self._progress(waits)
