@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from stk_ml.errors import TelemetryError
 from stk_ml.telemetry.packing import iso
@@ -164,10 +165,8 @@ class Flusher:
                 self._drain([recorder for recorder in self._recorders if recorder.absorb() >= self._most_rows], now)
 
     def _drain(self, recorders: list[Recorder], now: float) -> None:
-        for recorder in recorders:
-            batch = recorder.drain(now)
-            if not (batch.events or batch.metrics or batch.requests):
-                continue
+        batch = joined([recorder.drain(now) for recorder in recorders])
+        if batch != Batch():
             self._queue.append((batch, weight(batch)))
         while len(self._queue) > 1 and sum(size for _, size in self._queue) > self._most_bytes:
             self._give_up(self._queue.popleft()[0])
@@ -220,6 +219,15 @@ def _with_losses(batch: Batch, lost: Counter[str], now: float) -> Batch:
     about = {name: first[name] for name in ("endpoint", "worker") if name in first}
     told = {**about, "what": "queue", "window_end": iso(now), **{name: str(count) for name, count in lost.items()}}
     return Batch((*batch.events, Event(now, "stk.dropped", told)), batch.requests, batch.metrics)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches as one."""
+    return Batch(
+        tuple(chain.from_iterable(batch.events for batch in batches)),
+        tuple(chain.from_iterable(batch.requests for batch in batches)),
+        tuple(chain.from_iterable(batch.metrics for batch in batches)),
+    )
 
 
 def weight(batch: Batch) -> int:

@@ -25,6 +25,8 @@ log = logging.getLogger("stk_ml.telemetry")
 
 #: Bytes of one buffer's rows at most; a wider model gets fewer rows.
 _BYTES = 8 * 2**20
+#: Rows copied at a time, so that nobody waits long for the lock.
+_PIECE = 1024
 #: Full buffers that wait at most, and bytes of their rows; beyond it the oldest is dropped.
 _BACKLOG, _BACKLOG_BYTES = 16, 32 * 2**20
 
@@ -122,12 +124,12 @@ class Recorder:
             if self._features and matrix.shape != (size, self._features):
                 raise ValueError(f"{matrix.shape} values for {size} scores of {self._features} columns")
             ids = row_ids if len(row_ids) == size else [""] * size
-            chosen = list(keys(key, size, self._sample))
+            chosen = deque(keys(key, size, self._sample))
             while taken < size:
                 with self._lock:
                     buffer = self._buffer
                     start = len(buffer.scores)
-                    piece = slice(taken, min(size, taken + self._capacity - start))
+                    piece = slice(taken, min(size, taken + _PIECE, taken + self._capacity - start))
                     count = piece.stop - taken
                     if self._features:
                         buffer.matrix[start : start + count] = matrix[piece]
@@ -135,8 +137,9 @@ class Recorder:
                     buffer.ids.extend(repeat(request_id, count))
                     buffer.row_ids.extend(ids[piece])
                     buffer.times.extend(now[:1] * count)
-                    for place, row_key in chosen:
-                        if taken <= place < piece.stop and row_key < self._samples.limit:
+                    while chosen and chosen[0][0] < piece.stop:
+                        place, row_key = chosen.popleft()
+                        if row_key < self._samples.limit:
                             self._offer(row_key, buffer, start + place - taken)
                     taken = piece.stop
                     if len(buffer.scores) == self._capacity:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
 from stk_ml.telemetry.histogram import Counts, FeatureBins
-from stk_ml.telemetry.packing import clip, iso, json, lists, objects
+from stk_ml.telemetry.packing import CLIP, clip, iso, json, lists, objects
 from stk_ml.telemetry.protocol import Event, Metric, Source
 
 Array = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ class Window:
     def _pack(self, buffer: Buffer, scores: Array) -> Iterator[dict[str, str]]:
         milliseconds = np.rint((np.frombuffer(buffer.times) - self.start) * 1e3).astype(np.int64)
         columns: dict[str, Sequence[Any]] = {
-            "ids": buffer.ids,
+            "ids": buffer.ids if max(map(len, buffer.ids)) <= CLIP else list(map(clip, buffer.ids)),
             "scores": scores.tolist(),
             "times": milliseconds.tolist(),
         }
@@ -134,7 +134,9 @@ def sampled(sample: Sample, schema: FeatureSchema, about: dict[str, str]) -> Ite
     if unseen:
         what.update(next(lists({"unseen": unseen})))
     for part, text in enumerate(objects(values)):
-        yield Event(sample.time, "stk.row", {**what, "part": str(part), "values": text}, operation_id=sample.request_id)
+        yield Event(
+            sample.time, "stk.row", {**what, "part": str(part), "values": text}, operation_id=clip(sample.request_id)
+        )
 
 
 def decoded(field: FeatureField, value: float) -> float | int | bool | str | None:

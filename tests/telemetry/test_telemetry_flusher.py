@@ -286,3 +286,13 @@ def test_recording_imports_neither_pyarrow_nor_pandas() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_what_recorders_tell_at_one_time_is_one_batch(bins: FeatureBins, log: Log) -> None:
+    recorders = [recorder_of(bins), recorder_of(None), recorder_of(bins)]
+    flusher = still(log, recorders, every=10.0, clock=lambda: 0.0)
+    for recorder in recorders:
+        recorder.row("a", "", ROW, 0.5)
+    flusher.turn(10.0)
+    assert len(log.batches) == 1
+    assert told(log.batches) == {"histogram": 2, "predictions": 3, "scores": 3}

@@ -182,10 +182,11 @@ def test_no_property_is_longer_than_azure_monitor_takes(bins: FeatureBins, gener
     for place in range(1000):
         recorder.row(f"{'y' * 60}{place}", "", matrix[place], 1 / 3)
         recorder.count("unknown_column", "c" * 10_000 + str(place), 1)
+    recorder.row("v" * 9000, "", matrix[0], 0.5)
     recorder.request("z" * 9000, "/" + "r" * 9000, 400, 0.1, "w" * 9000)
     batch = recorder.drain(110.0)
     assert longest(batch) <= LIMIT
-    assert told([batch])["predictions"] == 4000
+    assert told([batch])["predictions"] == 4001
     assert [row_id for _, row_id, *_ in predictions([batch])][:3000] == [row_id[:256] for row_id in long]
 
 
