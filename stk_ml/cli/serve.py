@@ -11,6 +11,7 @@ requests in work are answered.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ from stk_ml.errors import MissingLibraryError, UsageError
 if TYPE_CHECKING:
     import socket
 
-    from stk_ml.endpoint_state import Deployment
+    from stk_ml.deployment.folder import Folder
+    from stk_ml.endpoint_state import Deployment, WorkerStatus
     from stk_ml.serving.limits import Limits
     from stk_ml.settings import Settings
 
@@ -51,6 +53,7 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     parser.add_argument("--endpoint-folder", type=Path, **hidden)  # type: ignore[arg-type]
     parser.add_argument("--fd", type=int, default=-1, **hidden)  # type: ignore[arg-type]
     parser.add_argument("--worker", type=int, default=0, **hidden)  # type: ignore[arg-type]
+    parser.add_argument("--resolved", default="", **hidden)  # type: ignore[arg-type]
     parser.add_argument("--identity", default="", **hidden)  # type: ignore[arg-type]
     parser.set_defaults(run=run)
 
@@ -67,11 +70,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise MissingLibraryError(error.name or "fastapi", extra="serving", need="stk-ml serve") from error
     if args.endpoint_folder is not None:
         return _serve(args, settings, out, args.endpoint_folder.name)
-    folder = launch.artifact_folder(args.model)
+    folder = launch.artifact_folder(args.resolved or args.model)
     if folder is None:
         return _resolve(args)
     name, _, version = args.identity.partition(":")
     deployment = launch.deployment(folder, name, int(version or 0))
+    if settings.auth == "none" and args.host not in ("127.0.0.1", "::1", "localhost"):
+        out.say(f"warning: anyone who reaches {args.host} may score (auth is none)")
+    if args.workers > 1:
+        return _several(args, settings, out, deployment)
     return _serve(args, settings, out, deployment.model, deployment)
 
 
@@ -81,11 +88,9 @@ def _resolve(args: argparse.Namespace) -> int:
 
     registry = open_workspace(args).registry
     version = registry.version(args.model)
-    folder = str(registry.download(f"{version.name}:{version.version}"))
-    words = [folder if word == args.model else word for word in sys.argv[1:]]
-    os.execv(  # noqa: S606
-        sys.executable, [sys.executable, "-m", "stk_ml", *words, "--identity", f"{version.name}:{version.version}"]
-    )
+    identity = f"{version.name}:{version.version}"
+    found = ["--resolved", str(registry.download(identity)), "--identity", identity]
+    os.execv(sys.executable, [sys.executable, "-m", "stk_ml", *sys.argv[1:], *found])  # noqa: S606
 
 
 def _serve(
@@ -97,12 +102,10 @@ def _serve(
     listening = _listen(args)
     where = "http://{}:{}".format(*listening.getsockname()[:2])
     telemetry = launch.no_telemetry() if args.no_telemetry else launch.telemetry(settings, endpoint, every=args.flush)
-    if settings.auth == "none" and deployment and args.host not in ("127.0.0.1", "::1", "localhost"):
-        out.say(f"warning: anyone who reaches {args.host} may score (auth is none)")
 
     def announce(app: object) -> None:
         if deployment:
-            out.say(f"{deployment.model}:{deployment.version} at {where}/score; people look at {where}/docs")
+            out.say(_where(deployment, where))
 
     worker.run(
         listening,
@@ -117,6 +120,79 @@ def _serve(
         announce=announce,
     )
     return 0
+
+
+def _several(args: argparse.Namespace, settings: Settings, out: Output, deployment: Deployment) -> int:
+    """Several workers behind one socket, supervised as those of an endpoint are; its folder goes with this process."""
+    import tempfile
+    import threading
+
+    from stk_ml import contracts
+    from stk_ml.deployment.folder import Folder
+    from stk_ml.deployment.supervisor import Supervisor
+    from stk_ml.endpoint_state import EndpointState
+    from stk_ml.serving import launch
+
+    _log_to_standard_error()
+    launch.verifier(settings, deployment.model, create=True)
+    listening = _listen(args)
+    with tempfile.TemporaryDirectory(prefix="stk-ml-serve-") as top:
+        folder = Folder(Path(top) / deployment.model)
+        for path in (folder.workers, folder.logs):
+            path.mkdir(parents=True)
+        contracts.write(EndpointState(deployment.model, 1, (deployment,)), folder.state_file)
+        command = [sys.executable, "-m", "stk_ml", "serve", "--endpoint-folder", str(folder.path), *_handed_on(args)]
+        supervisor = Supervisor(folder, command, listening, args.workers)
+        where = "http://{}:{}".format(*listening.getsockname()[:2])
+        watcher = threading.Thread(target=_watch, args=(folder, args.workers, out, deployment, where), daemon=True)
+        watcher.start()
+        supervisor.run()
+    return 0
+
+
+def _watch(folder: Folder, workers: int, out: Output, deployment: Deployment, where: str) -> None:
+    """Tells when every worker answers, and what keeps one from it."""
+    import time
+
+    told = ""
+    while folder.path.is_dir():
+        statuses = _statuses(folder)
+        if len(statuses) == workers and all(status.ready for status in statuses):
+            out.say(_where(deployment, where))
+            return
+        trouble = next((status.error for status in statuses if status.error), "")
+        if trouble and trouble != told:
+            told = trouble
+            out.say(f"error: {trouble}")
+        time.sleep(0.05)
+
+
+def _statuses(folder: Folder) -> list[WorkerStatus]:
+    from stk_ml import contracts
+    from stk_ml.endpoint_state import WorkerStatus
+    from stk_ml.errors import StorageError
+
+    found = []
+    for file in folder.workers.glob("[0-9]*.json"):
+        with contextlib.suppress(StorageError):
+            found.append(contracts.read(WorkerStatus, file))
+    return found
+
+
+def _handed_on(args: argparse.Namespace) -> list[str]:
+    """The flags that each worker gets too."""
+    names = ("project", "profile", "auth", "flush", "max_body", "max_rows", "max_requests", "timeout")
+    given = {name: getattr(args, name, None) for name in names}
+    words = [word for name, value in given.items() if value is not None for word in (_flag(name), str(value))]
+    return [*words, *(_flag(name) for name in ("no_telemetry", "no_compile") if getattr(args, name))]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _where(deployment: Deployment, where: str) -> str:
+    return f"{deployment.model}:{deployment.version} at {where}/score; people look at {where}/docs"
 
 
 def _listen(args: argparse.Namespace) -> socket.socket:

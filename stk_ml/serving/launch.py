@@ -127,6 +127,8 @@ def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
     Raises:
         StorageError: a deployment's artifact lacks its reference profile.
     """
+    import pyarrow.parquet  # noqa: F401  the first flush would import it, between requests
+
     from stk_ml.telemetry.flusher import Flusher
     from stk_ml.telemetry.histogram import FeatureBins
     from stk_ml.telemetry.local import ParquetPredictionLog

@@ -53,7 +53,8 @@ def test_more_canary_traffic_keeps_those_who_already_had_the_canary() -> None:
     had = {name for name in ids if few.pick(name) is new}
     new.deployment, old.deployment = Deployment("v2", "late", 1, "", "", 50), Deployment("v1", "late", 1, "", "", 50)
     more = routes(new, old)
-    assert had and all(more.pick(name) is new for name in had)
+    assert had
+    assert all(more.pick(name) is new for name in had)
 
 
 def test_a_deployment_can_be_asked_for_by_name_even_without_traffic() -> None:

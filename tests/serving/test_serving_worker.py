@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -235,6 +236,26 @@ def test_the_model_of_a_container_is_found_below_its_folder(project: Path, folde
         connection = running.connection()
         connection.request("GET", "/health/ready")
         assert connection.getresponse().status == 200
+
+
+def test_several_workers_answer_as_one_and_outlive_one_of_them(
+    project: Path, folder: Path, record: dict[str, Any]
+) -> None:
+    with scorer(project, folder, "--workers", "2", "--timeout", "5") as running:
+        pids = _children(running.process.pid)
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        for _ in range(50):
+            assert post(running.connection(), {"data": [record]}, running.headers)[0] == 200
+        deadline = time.monotonic() + 20
+        while len(_children(running.process.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(_children(running.process.pid)) == 2
+        assert running.stop() == 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Endpoint:
