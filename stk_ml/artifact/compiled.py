@@ -33,7 +33,7 @@ from stk_ml.artifact.quickscorer import FeatureMasks, Masks
 Array = npt.NDArray[np.float64]
 
 _SOURCE = Path(__file__).with_name("quickscorer.c")
-# No -march: a cache may be shared by machines, and SSE2 or NEON measured no slower. No contraction: equal scores.
+# No -march: a cache may be shared by machines, and SSE2 measured no slower than AVX. No contraction: equal scores.
 _FLAGS = ("-O3", "-shared", "-fPIC", "-std=c99", "-ffp-contract=off")
 _COMPILERS = ("cc", "gcc", "clang")
 _SECONDS = 60
@@ -208,14 +208,14 @@ def _equal(compiled: CompiledBooster, booster: NativeBooster, matrices: Sequence
     return all(compiled.many(matrix).tobytes() == booster.many(matrix).tobytes() for matrix in matrices)
 
 
-def _made_up(masks: Masks) -> Array:
+def _made_up(masks: Masks, rows: int = _TRIED) -> Array:
     """Rows where scores would differ if they could: each column has values from both sides of its own splits."""
     random = np.random.default_rng(0)
     odd = [np.nan, np.nan, -1.0, -0.5, 0.0, -0.0, 1e-36, -1e-36, 1.0, 1e18, -1e18, 2.0**31, np.inf, -np.inf]
-    matrix = random.choice(odd, size=(_TRIED, masks.columns))
+    matrix = random.choice(odd, size=(rows, masks.columns))
     for one in masks.features:
         own = np.arange(one.count + 2.0) if one.categorical else _around(one.threshold)
-        usual = random.random(_TRIED) < 0.9
+        usual = random.random(rows) < 0.9
         matrix[usual, one.column] = random.choice(own, size=int(usual.sum()))
     return matrix
 

@@ -54,7 +54,8 @@ def test_scores_equal_lightgbms_bit_by_bit(parameters: dict[str, Any], cache: Pa
     trained = train(**parameters)
     scorer = compiled.load(trained.model_to_string(), cache)
     assert scorer is not None
-    for x in (rows(1000, 3), strange(1000)):
+    beside_thresholds = compiled._made_up(quickscorer.read(trained.model_to_string()), 4000)
+    for x in (rows(1000, 3), strange(1000), beside_thresholds):
         assert scorer.many(x).tobytes() == trained.predict(x).tobytes()
         assert [scorer.single(row) for row in x[:50]] == trained.predict(x[:50]).tolist()
 
