@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any, NoReturn
 
+import msgspec
+
 from stk_ml.errors import RequestError
 
 _BOM = b"\xef\xbb\xbf"
@@ -32,6 +34,9 @@ def parse(body: bytes, max_rows: int) -> Any:
     """
     if body.count(b"[") + body.count(b"{") > 4 * max_rows + 1000:
         raise RequestError(f"far more than {max_rows} lists and objects", status=413, reason="too_large")
+    value = _quick(body)
+    if value is not None:
+        return value
     if body.startswith(_BOM):
         raise RequestError("the body starts with a byte order mark", reason="encoding", hint="send UTF-8 without one")
     try:
@@ -50,6 +55,23 @@ def parse(body: bytes, max_rows: int) -> Any:
     except ValueError as error:  # Python's limit on the digits of an integer
         raise RequestError("the body holds a number of more than 4,000 digits", reason="json") from error
     return value
+
+
+def _quick(body: bytes) -> Any:
+    """The value by a faster parser, if no key can have been given twice: else, and of anything wrong, None.
+
+    There is a colon behind each key. If there are as many as keys are found, none of them was lost to its double.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except Exception:  # whatever it is, the strict parser names it
+        return None
+    return value if body.count(b":") == _keys(value) else None
+
+
+def _keys(value: Any) -> int:
+    """Number of keys of an object and of the objects right inside it."""
+    return len(value) + sum(map(_keys, value.values())) if isinstance(value, dict) else 0
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Codec:
         number = _boolean if field.type == "boolean" else _number
         if number is _number and kinds <= {int, float, type(None)}:
             try:
-                return np.array([_NAN if value is None else value for value in values], dtype=np.float64)
+                return np.array(values, dtype=np.float64)  # None becomes NaN
             except OverflowError:
                 pass
         return np.array([number(value) for value in values], dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from stk_ml.serving.decoding.shapes import Table, check_names, check_rows
 if TYPE_CHECKING:
     from stk_ml.artifact.schema import FeatureField, FeatureSchema
 
-_DIGITS = frozenset("0123456789+-.eE")
+_digits = re.compile(r"[0-9+\-.eE]*").fullmatch
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -66,7 +67,7 @@ def _values(field: FeatureField, texts: Sequence[str]) -> list[Any]:
     if field.type == "category":
         return [text or None for text in texts]
     parse: Callable[[str], Any] = _boolean if field.type == "boolean" else _number
-    if parse is _number and _DIGITS.issuperset("".join(texts)):
+    if parse is _number and _digits("".join(texts)):
         try:
             return [float(text) if text else None for text in texts]
         except ValueError:
@@ -77,7 +78,7 @@ def _values(field: FeatureField, texts: Sequence[str]) -> list[Any]:
 def _number(text: str) -> float | str | None:
     """A number, else the text itself: what Python reads beyond plain numbers (1_0, nan, other digits) is none."""
     plain = text.strip(" ")
-    if not _DIGITS.issuperset(plain):
+    if not _digits(plain):
         return text
     try:
         return float(plain) if plain else None
