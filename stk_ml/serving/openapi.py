@@ -140,9 +140,8 @@ def _content(served: Sequence[Described]) -> dict[str, Any]:
     content: dict[str, Any] = {
         "application/json": {"schema": _json_body(served)},
         "text/csv": {"schema": {"type": "string", "description": table}},
-        "application/vnd.apache.arrow.stream": {
-            "schema": {"type": "string", "format": "binary", "description": "An Arrow IPC stream of the columns."}
-        },
+        # OpenAPI 3.1 describes what is no text by a schema without a type.
+        "application/vnd.apache.arrow.stream": {"schema": {"description": "An Arrow IPC stream of the columns."}},
     }
     first = next((model for model in served if model.examples), None)
     if first:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 JsonSchema: TypeAlias = dict[str, Any]
 #: Largest number that JSON can bring into a float64.
 LARGEST = 1.7976931348623157e308
+#: What some clients send where nothing is asked for.
+_NOTHING: JsonSchema = {"enum": [None, {}, [], "", 0, False]}
 #: Categories that a description lists.
 _LISTED = 10
 _WHAT = {
@@ -131,21 +133,25 @@ def envelope(name: str, suffix: str = "") -> JsonSchema:
 
 def inference(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:
     """A request of the Open Inference Protocol: one tensor per column, or one matrix of all columns."""
-    cells = [cell(field, policy) for field in schema.fields]
-    each = [_tensor({"const": name}, value, 1, least=1) for name, value in zip(schema.names, cells, strict=True)]
-    matrix = _tensor({"type": "string"}, {"anyOf": cells}, len(cells), least=2)
-    output = {"type": "object", "properties": {"name": {"const": "score"}}, "required": ["name"]}
+    each = [_tensor({"const": field.name}, cell(field, policy), 1, least=1) for field in schema.fields]
+    matrix = _tensor({"type": "string"}, row(schema, policy), len(each), least=2)
+    output = {
+        "type": "object",
+        "properties": {"name": {"const": "score"}, "parameters": _parameters("classification")},
+        "required": ["name"],
+    }
     by_column = {"prefixItems": each, "items": policy.unknown_column == "count"}
     by_column["minItems"] = len(each) if policy.missing_value == "reject" else 1
     return {
         "type": "object",
         "description": "One tensor per column, in any order, each of the shape [rows] or [rows, 1]; or one tensor of "
-        "the shape [rows, columns] with the columns in the model's order. Numbers may stand behind the JSON as binary "
-        "data, as the protocol's extension says.",
+        "the shape [rows, columns] with the columns in the model's order, its data nested or flat. Numbers may stand "
+        "behind the JSON as binary data, as the protocol's extension says.",
         "properties": {
             "id": {"type": "string", "maxLength": MOST_ID, "description": "Comes back in the answer."},
             "inputs": {"type": "array", "anyOf": [by_column, {"prefixItems": [matrix], "items": False, "minItems": 1}]},
-            "outputs": {"type": "array", "items": output},
+            "outputs": {"anyOf": [{"type": "array", "items": output}, _NOTHING]},
+            "parameters": _parameters(),
         },
         "required": ["inputs"],
     }
@@ -161,9 +167,16 @@ def _tensor(name: JsonSchema, value: JsonSchema, width: int, *, least: int) -> J
             "shape": {"type": "array", **shape, "minItems": least, "maxItems": 2},
             "datatype": {"enum": list(DATATYPES)},
             "data": {"type": "array", "minItems": 1, "items": value},
+            "parameters": _parameters("shared_memory_region", "binary_data_size"),
         },
         "required": ["name", "shape", "datatype", "data"],
+        "additionalProperties": False,
     }
+
+
+def _parameters(*refused: str) -> JsonSchema:
+    """Parameters of the protocol: an object without the refused ones, or nothing."""
+    return {"anyOf": [{"type": "object", "properties": dict.fromkeys(refused, False)}, _NOTHING]}
 
 
 def _component(name: str) -> JsonSchema:

@@ -231,7 +231,7 @@ TENSORS = [tensor(name, value) for name, value in GOOD.items()]
         {"inputs": [tensor(name, value, shape=[]) for name, value in GOOD.items()]},
         {"inputs": [tensor(name, value, datatype="FP65") for name, value in GOOD.items()]},
         {"inputs": [tensor(name, [value]) for name, value in GOOD.items()]},
-        {"inputs": [tensor("all", *GOOD.values(), shape=[1, 4])]},
+        {"inputs": [tensor("all", list(GOOD.values()), shape=[1, 4])]},
         {"inputs": [tensor("all", *GOOD.values())]},
         {"inputs": [{**tensor("km", 1), "data": None}, *TENSORS[1:]]},
         {"inputs": [tensor("km", "far"), *TENSORS[1:]]},
