@@ -37,7 +37,16 @@ runroot = "/run/stk-ml-image-tests"
 """
 #: What AKS gives the scorer: nobody's root, nothing to write to but these two, no capability.
 CONFINED = (
-    *("--read-only", "--user", "10001:10001", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    *(
+        "--read-only",
+        "--read-only-tmpfs=false",
+        "--user",
+        "10001:10001",
+        "--cap-drop",
+        "all",
+        "--security-opt",
+        "no-new-privileges",
+    ),
     *("--tmpfs", "/tmp", "--tmpfs", "/var/stk"),
 )
 #: Podman's own health checks want systemd.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def test_the_scorer_is_nobody_s_root_and_cannot_write_but_where_it_may(scorer: S
     assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
     assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
-    places = "/ /opt/app /opt/venv /etc /var/model /var/model/1 /var/keys /tmp /var/stk"
+    places = "/ /opt/app /opt/venv /etc /run /var/tmp /var/model /var/model/1 /var/keys /tmp /var/stk"
     writable = running.execute(
         "sh", "-c", f"for place in {places}; do touch $place/x 2>/dev/null && echo $place; done; true"
     )
@@ -191,9 +190,7 @@ def test_it_stops_at_once_and_its_telemetry_is_whole(
     telemetry = ("--volume", f"{tmp_path}:/var/telemetry", "--env", "STK_ML_TELEMETRY=/var/telemetry/log")
     with start(UNWATCHED, *telemetry) as running:
         answer = contract.ask(running.listens(), "POST", "/score", contract.records(artifact), {"x-api-key": keys[1]})
-        began = time.monotonic()
-        assert running.stop() == 0, running.text
-        assert time.monotonic() - began < 10
+        assert running.stop() == 0, running.text  # 137 once it takes longer than 15 seconds
     files = list((tmp_path / "log").rglob("*.parquet"))
     assert any(answer.json["request_id"] in str(pq.read_table(file).to_pylist()) for file in files)
 
