@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -151,4 +153,12 @@ def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
 
     unrouted = Recorder(source(None), None, flusher)
     flusher.add(unrouted)
-    return Telemetry(unrouted, open_, cast(Callable[[Hook], None], flusher.remove), flusher.close)
+    return Telemetry(
+        unrouted, open_, cast(Callable[[Hook], None], flusher.remove), flusher.close, lambda: _tidy(settings.telemetry)
+    )
+
+
+def _tidy(folder: Path) -> None:
+    """Merges the log's small files in a process of its own, so that no request waits for it."""
+    command = [sys.executable, "-m", "stk_ml.telemetry.compaction", str(folder)]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603

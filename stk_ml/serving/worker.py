@@ -42,12 +42,14 @@ class Telemetry:
         open: makes the hook of a deployment.
         release: lets go of one.
         close: writes what is left, within so many seconds.
+        tidy: called about once an hour, by one worker.
     """
 
     unrouted: Hook
     open: Callable[[Deployment], Hook]
     release: Callable[[Hook], None]
     close: Callable[[float], None]
+    tidy: Callable[[], None] = lambda: None
 
 
 class DrainingServer(uvicorn.Server):
@@ -145,19 +147,25 @@ def run(
     server = DrainingServer(config, app, limits.linger, limits.seconds)
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(server, listening, duty, lambda: announce(app)))
+            runner.run(_serve(server, listening, duty, lambda: announce(app), telemetry.tidy if index == 0 else None))
     finally:
         telemetry.close(5.0)
 
 
 async def _serve(
-    server: DrainingServer, listening: socket.socket, duty: _Duty | None, announce: Callable[[], None]
+    server: DrainingServer,
+    listening: socket.socket,
+    duty: _Duty | None,
+    announce: Callable[[], None],
+    tidy: Callable[[], None] | None,
 ) -> None:
     if duty:
         await asyncio.to_thread(duty.folder.follow)
     tasks = [asyncio.create_task(_announce(server, announce))]
     if duty:
         tasks.append(asyncio.create_task(duty.work(server)))
+    if tidy:
+        tasks.append(asyncio.create_task(_hourly(tidy)))
     try:
         await server.serve([listening])
     finally:
@@ -171,6 +179,12 @@ async def _announce(server: DrainingServer, announce: Callable[[], None]) -> Non
     while not server.started:
         await asyncio.sleep(0.005)
     announce()
+
+
+async def _hourly(work: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(3600)
+        work()
 
 
 class _Duty:

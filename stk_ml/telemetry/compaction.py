@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +143,14 @@ def _alone(folder: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def main(folder: str) -> None:
+    """``python -m stk_ml.telemetry.compaction FOLDER``: merges, giving way to whatever else the machine does."""
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    compact(folder, time.time())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

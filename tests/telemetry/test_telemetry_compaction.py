@@ -238,3 +238,12 @@ def test_a_merged_file_holds_large_groups_of_rows(folder: Path, log: ParquetPred
     write(log, 0, 50)
     compact(folder, NOON + HOUR)
     assert {pq.read_metadata(path).num_row_groups for path in parquets(folder)} == {1}
+
+
+def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
+    log = ParquetPredictionLog(tmp_path)
+    for second in range(3):
+        log.write(Batch(events=(Event(float(second), "stk.row", {}),)))
+    subprocess.run([sys.executable, "-m", "stk_ml.telemetry.compaction", str(tmp_path)], check=True)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert len(log.read("AppEvents", since=-1.0, until=60.0)) == 3
