@@ -135,11 +135,11 @@ class LocalEndpointManager:
                 contracts.write(empty, folder.state_file)
             control.start(folder, [*self._command, str(folder.path)], self._environment, launch, seconds=10)
             after = loaded if not first else state.traffic(loaded, {name: 100})
-            self._serve(folder, before, after, progress)
+            self._serve(folder, after, progress)
             if not shadow and not first and traffic:
                 self._end_rollout(folder, "stopped", f"{name} was deployed at {traffic}%")
                 shifted = state.promote(after, name) if traffic == 100 else state.shift(after, name, traffic)
-                self._serve(folder, after, shifted, progress)
+                self._serve(folder, shifted, progress)
         return self.status(endpoint)
 
     def traffic(self, endpoint: str, shares: Mapping[str, int], *, progress: Progress = _silent) -> EndpointReport:
@@ -280,7 +280,7 @@ class LocalEndpointManager:
             before = folder.state()
             after = change(before)
             self._end_rollout(folder, ends, "by hand")
-            self._serve(folder, before, after, progress)
+            self._serve(folder, after, progress)
         return self.status(endpoint)
 
     def _remove(self, folder: Folder, deployment: str, progress: Progress) -> None:
@@ -292,7 +292,7 @@ class LocalEndpointManager:
                     f"a rollout from {found.champion} to {found.challenger} needs {deployment}",
                     hint=f"end it first: stk-ml endpoint promote {folder.name}, or rollback",
                 )
-            self._serve(folder, before, after, progress)
+            self._serve(folder, after, progress)
 
     @contextmanager
     def _changing(self, folder: Folder, progress: Progress) -> Iterator[None]:
@@ -315,7 +315,7 @@ class LocalEndpointManager:
             after = state.traffic(now, {found.champion: 100 - share, found.challenger: share})
         if found.status == "promoted":
             after = state.promote(now, found.challenger)
-        self._serve(folder, now, after, progress)
+        self._serve(folder, after, progress)
         contracts.write(rollouts.applied(found), folder.rollout_file)
 
     def _end_rollout(self, folder: Folder, status: Status, reason: str) -> None:
@@ -323,12 +323,13 @@ class LocalEndpointManager:
         if found and (found.status == "running" or not found.applied):
             contracts.write(rollouts.ended(found, status, reason), folder.rollout_file)
 
-    def _serve(self, folder: Folder, before: EndpointState, after: EndpointState, progress: Progress) -> None:
+    def _serve(self, folder: Folder, after: EndpointState, progress: Progress) -> None:
         """Replaces the state and waits until it is served.
 
         A model that a worker cannot load is taken back. A change of shares alone stands: a worker that lags behind must
         not bring traffic back to where it was taken from.
         """
+        before = folder.state()
         if after.deployments == before.deployments:
             after = before
         waiting = control.Wait(folder, seconds=self._seconds, progress=progress)

@@ -44,8 +44,9 @@ class EndpointReport:
 
     @property
     def ready(self) -> bool:
-        """Whether all workers serve the newest state."""
-        return bool(self.workers) and all(worker.ready and not worker.error for worker in self.workers)
+        """Whether every worker answers, and serves the newest state."""
+        behind = any(not each.ready or each.error or each.revision < self.state.revision for each in self.workers)
+        return bool(self.workers) and len(self.workers) == len(self.restarts) and not behind
 
 
 class EndpointManager(Protocol):

@@ -47,7 +47,8 @@ class RolloutPolicy:
 
     Attributes:
         steps: percent of the requests, rising, the last is 100.
-        min_requests: that the challenger must have answered in a step.
+        min_requests: that the challenger must have answered in a step. The intervals may ask for more: at an
+            ``error_rate`` of 0.01 it takes some 1,500 requests without a failure to show that no more than that fail.
         min_seconds: that a step lasts at least.
         max_seconds: after which a step that cannot tell is rolled back.
         error_rate: largest allowed increase of the share of requests that fail (status 500 and above).

@@ -215,8 +215,13 @@ def bound(file: Path, most: int = _LOG_BYTES) -> None:
             os.truncate(file, 0)
 
 
-def listen(host: str, port: int, *, seconds: float = 15.0) -> socket.socket:
-    """A listening socket. Waits for a port that workers of a supervisor which was killed are about to leave.
+def listen(host: str, port: int, *, seconds: float = 0.0) -> socket.socket:
+    """A listening socket.
+
+    Args:
+        host: address or name.
+        port: number; 0 for a free one.
+        seconds: how long to wait for a port that another process is about to leave.
 
     Raises:
         DeploymentError: the address is not to be had.
@@ -254,11 +259,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock = locks.take(folder.supervisor_lock)
         if lock is None:
             raise DeploymentError(f"endpoint {folder.name} has a supervisor already")
-        folder.process_file.unlink(missing_ok=True)  # of one that was killed
+        killed = folder.process_file.exists()  # the one before; its workers are about to leave the port
+        folder.process_file.unlink(missing_ok=True)
         for path in (folder.logs, folder.workers):
             path.mkdir(parents=True, exist_ok=True)
         launch = folder.launch() or Launch()
-        listening = listen(launch.host, launch.port)
+        listening = listen(launch.host, launch.port, seconds=15.0 if killed else 0.0)
         # The port that was found is kept for later starts.
         contracts.write(Launch(launch.host, listening.getsockname()[1], launch.workers), folder.launch_file)
     except (StkMlError, OSError) as error:

@@ -233,7 +233,6 @@ def _more(
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "slower", "shift", "promoted"),
     [

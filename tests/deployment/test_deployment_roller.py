@@ -1,0 +1,213 @@
+"""The roller: killed at each of its writes and run again it comes to the same end; hands off when a person acts."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from endpoint_rig import WORKER, ask, until
+
+from stk_ml.deployment import roller
+from stk_ml.deployment.local import LocalEndpointManager
+from stk_ml.deployment.rollout import Decision, Rollout, RolloutPolicy
+from stk_ml.endpoint_state import Observation
+from stk_ml.errors import DeploymentError, UnknownNameError, UsageError
+from stk_ml.settings import Settings
+from stk_ml.telemetry import latency
+
+Artifact = Callable[..., tuple[Path, str]]
+POLICY = RolloutPolicy(min_seconds=0.0)
+WELL = Observation(5000, 0, tuple(5000 if place == 20 else 0 for place in range(latency.BINS)), 5000, 1500.0, 650.0)
+BAD = Observation(5000, 500, WELL.latency, 4500, 1350.0, 585.0)
+
+
+@pytest.fixture
+def stopped(manager: LocalEndpointManager, artifact: Artifact) -> LocalEndpointManager:
+    """An endpoint with a champion v1 and a loaded v2 that does not run: its files are all that a roller changes."""
+    two_versions(manager, artifact)
+    manager.stop("e")
+    return manager
+
+
+def two_versions(manager: LocalEndpointManager, artifact: Artifact) -> str:
+    for version, traffic in ((1, 100), (2, 0)):
+        folder, digest = artifact(f"model-{version}")
+        manager.deploy("e", folder, "m", version, digest, traffic=traffic)
+    return manager.status("e").url
+
+
+def shares(manager: LocalEndpointManager) -> dict[str, int]:
+    return {each.name: each.traffic for each in manager.status("e").state.deployments}
+
+
+def observing(**seen: Observation) -> roller.Observe:
+    return lambda endpoint, deployment, since, until: seen.get(deployment, WELL)
+
+
+def test_a_good_challenger_ends_with_all_traffic_on_a_live_endpoint(
+    manager: LocalEndpointManager, artifact: Artifact
+) -> None:
+    url = two_versions(manager, artifact)
+    roller.begin(manager, "e", "v2", POLICY, now=0.0)
+    assert shares(manager) == {"v1": 90, "v2": 10}
+    seen: list[tuple[int, str]] = []
+
+    def watcher(rollout: Rollout, decision: Decision) -> None:
+        seen.append((manager.status("e").state.deployments[1].traffic, decision.action))
+
+    ended = roller.run(manager, "e", observing(), wait=lambda seconds: None, watcher=watcher)
+    assert seen == [(50, "advance"), (100, "advance"), (100, "promote")]
+    assert (ended.status, ended.applied) == ("promoted", True)
+    assert ask(url)["deployment"] == "v2"
+    manager.rollback("e")
+    assert ask(url)["deployment"] == "v1"
+
+
+def test_a_bad_challenger_is_rolled_back(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+    ended = roller.run(stopped, "e", observing(v2=BAD))
+    assert ended.status == "rolled_back"
+    assert "fails 10.00%" in ended.reason
+    assert shares(stopped) == {"v1": 100, "v2": 0}
+
+
+def test_the_last_step_is_judged_by_what_the_champion_did_before_it(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+
+    def observe(endpoint: str, deployment: str, since: float, until: float) -> Observation:
+        traffic = shares(stopped)[deployment]
+        return Observation() if not traffic else WELL
+
+    assert roller.run(stopped, "e", observe, wait=lambda seconds: None).status == "promoted"
+
+
+def test_beginning_again_goes_on_with_the_policy_it_began_with(stopped: LocalEndpointManager) -> None:
+    first = roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+    assert roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=50.0) == first
+
+
+def test_a_second_challenger_waits_for_the_first(stopped: LocalEndpointManager, artifact: Artifact) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+    with pytest.raises(UsageError, match="from v1 to v2 is running") as caught:
+        roller.begin(stopped, "e", "v1", POLICY, now=0.0)
+    assert "rollback" in caught.value.hint
+
+
+def test_what_cannot_be_rolled_out_is_refused(stopped: LocalEndpointManager) -> None:
+    with pytest.raises(UnknownNameError, match="'v9'"):
+        roller.begin(stopped, "e", "v9", POLICY, now=0.0)
+    with pytest.raises(UsageError, match="no champion"):
+        roller.begin(stopped, "e", "v1", POLICY, now=0.0)
+    with pytest.raises(UnknownNameError, match="rollout"):
+        roller.run(stopped, "e", observing())
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "traffic"),
+    [
+        (lambda manager: manager.rollback("e"), "rolled_back", {"v1": 100, "v2": 0}),
+        (lambda manager: manager.promote("e"), "promoted", {"v1": 0, "v2": 100}),
+        (lambda manager: manager.traffic("e", {"v1": 70, "v2": 30}), "stopped", {"v1": 70, "v2": 30}),
+    ],
+    ids=["rollback", "promote", "traffic"],
+)
+def test_a_person_who_acts_meanwhile_wins(
+    stopped: LocalEndpointManager, act: Callable[[LocalEndpointManager], object], status: str, traffic: dict[str, int]
+) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+
+    def observe(endpoint: str, deployment: str, since: float, until: float) -> Observation:
+        if stopped.status("e").state.deployments[0].traffic == 90:
+            act(stopped)
+        return BAD if deployment == "v2" else WELL
+
+    ended = roller.run(stopped, "e", observe)
+    assert (ended.status, ended.reason) == (status, "by hand")
+    assert shares(stopped) == traffic
+
+
+def test_only_one_process_rolls(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+    with stopped.alone("e"), pytest.raises(UsageError, match="another process watches"):
+        roller.run(stopped, "e", observing())
+
+
+def test_what_a_rollout_needs_is_not_deleted(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=0.0)
+    assert shares(stopped) == {"v1": 0, "v2": 100}
+    with pytest.raises(UsageError, match="a rollout from v1 to v2 needs v1"):
+        stopped.delete("e", "v1")
+
+
+def test_a_step_that_a_worker_does_not_follow_is_tried_again_by_the_next_run(
+    manager: LocalEndpointManager, artifact: Artifact, tmp_path: Path
+) -> None:
+    url = two_versions(manager, artifact)
+    roller.begin(manager, "e", "v2", POLICY, now=0.0)
+    hasty = LocalEndpointManager(Settings.load(tmp_path / "project", environ={}), worker_command=WORKER, seconds=0.5)
+    worker = manager.status("e").workers[0].pid
+    _send(worker, signal.SIGSTOP)
+    try:
+        with pytest.raises(DeploymentError, match="only 0 of 1 workers"):
+            roller.run(hasty, "e", observing(v2=BAD))
+        assert shares(manager) == {"v1": 100, "v2": 0}
+    finally:
+        _send(worker, signal.SIGCONT)
+    assert roller.run(manager, "e", observing(v2=BAD)).status == "rolled_back"
+    assert until(lambda: manager.status("e").ready)
+    assert ask(url)["deployment"] == "v1"
+
+
+def _send(pid: int, sign: signal.Signals) -> None:
+    import os
+
+    os.kill(pid, sign)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {rig!r})
+from test_deployment_roller import *
+
+left = [{count}]
+def hook(event, args):
+    if event == "os.rename":
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+manager = LocalEndpointManager(Settings.load({project!r}, environ={{}}), worker_command=WORKER)
+sys.addaudithook(hook)
+roller.begin(manager, "e", "v2", POLICY, now=0.0)
+roller.run(manager, "e", observing(v2={v2}), wait=lambda seconds: None)
+"""
+
+
+@pytest.mark.parametrize(("v2", "end"), [("WELL", {"v1": 0, "v2": 100}), ("BAD", {"v1": 100, "v2": 0})])
+def test_killed_at_each_of_its_writes_and_run_again_it_comes_to_the_same_end(
+    stopped: LocalEndpointManager, tmp_path: Path, v2: str, end: dict[str, int]
+) -> None:
+    folder, kept = stopped.folder("e").path, tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    count, codes = 0, [-signal.SIGKILL]
+    while codes[-1] == -signal.SIGKILL:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        for left in (count, 10_000):
+            script = KILLED.format(rig=str(Path(__file__).parent), count=left, project=str(tmp_path / "project"), v2=v2)
+            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+            if left == count:
+                codes.append(done.returncode)
+        assert done.returncode in (0, 1), done.stderr
+        rollout = stopped.folder("e").rollout()
+        assert rollout is not None
+        assert rollout.applied
+        assert shares(stopped) == end
+        count += 1
+    assert codes[-1] == 0
+    assert count >= 6
