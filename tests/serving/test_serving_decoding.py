@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -242,3 +244,8 @@ def test_a_model_of_no_nullable_column_takes_arrow_without_nulls() -> None:
     schema = FeatureSchema((FeatureField("km", "number", nullable=False),))
     rows = decoder(schema=schema).decode(as_arrow(pa.table({"km": pa.array([1, 2], pa.uint8())})), ARROW)
     same(rows.matrix, [[1], [2]])
+
+
+def test_decoding_json_loads_nothing_heavy() -> None:
+    code = "import stk_ml.serving.decoding.decoder, stk_ml.serving.decoding.oip, sys; print('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
