@@ -16,14 +16,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stk_ml.serving.scoring import Scoring
 
-_ROUTES = (b"/score", b"/invocations")
+_ROUTES = {b"/score": "/score", b"/invocations": "/invocations"}
 
 
 def protocol(scoring: Scoring) -> type[HttpToolsProtocol]:
     """The protocol class whose connections ask ``scoring`` first."""
 
     class ExpressProtocol(HttpToolsProtocol):
-        express: Callable[[Any, bytes], bytes | None] = staticmethod(scoring.express)
+        express: Callable[[str, Any, bytes], bytes | None] = staticmethod(scoring.express)
         limits = scoring.limits
         parts: list[bytes] | None = None
         #: Since when the head of a request is awaited; None while a request is in work.
@@ -67,7 +67,8 @@ def protocol(scoring: Scoring) -> type[HttpToolsProtocol]:
                 super().on_message_complete()
                 return
             body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-            answer = self.express(self.headers, body) if len(body) <= self.limits.inline_bytes else None
+            small = len(body) <= self.limits.inline_bytes
+            answer = self.express(_ROUTES[self.url], self.headers, body) if small else None
             if answer is None:
                 self.hand_over()
                 super().on_message_complete()

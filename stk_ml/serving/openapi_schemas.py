@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from stk_ml.model_policies import ServingSpec
 
 JsonSchema: TypeAlias = dict[str, Any]
-#: Largest number that JSON can bring into a float64.
-LARGEST = 1.7976931348623157e308
 #: What some clients send where nothing is asked for.
 _NOTHING: JsonSchema = {"enum": [None, {}, [], "", 0, False]}
 #: Categories that a description lists.
@@ -48,9 +46,9 @@ def cell(field: FeatureField, policy: ServingSpec) -> JsonSchema:
         if policy.unseen_category == "reject":
             return {**schema, "enum": [value for value in codes(field) if value is not None or null]}
         return {**schema, "type": ["string", "integer", *null]}
-    low, high = (field.minimum, field.maximum) if policy.out_of_range == "reject" else (None, None)
-    bounds = {"minimum": -LARGEST if low is None else low, "maximum": LARGEST if high is None else high}
-    return {**schema, "type": ["number", *null], **bounds}
+    bounds = {"minimum": field.minimum, "maximum": field.maximum} if policy.out_of_range == "reject" else {}
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    return {**schema, "type": ["number", *null], "format": "double", **given}
 
 
 def record(schema: FeatureSchema, policy: ServingSpec) -> JsonSchema:

@@ -109,10 +109,11 @@ class Scoring:
         self.stats.add(code, seconds)
         hook.request(request_id.decode(), scope["path"], code, seconds, reason)
 
-    def express(self, given: Headers, body: bytes) -> bytes | None:
+    def express(self, path: str, given: Headers, body: bytes) -> bytes | None:
         """Headers (from content-type on) and body of the answer to a plain single row, without ASGI; else None.
 
         Args:
+            path: of the route.
             given: the request's headers, names in lower case.
             body: whole.
         """
@@ -132,7 +133,7 @@ class Scoring:
             return None
         seconds = perf_counter() - started
         self.stats.add(200, seconds)
-        model.hook.request(request_id.decode(), "/score", 200, seconds)
+        model.hook.request(request_id.decode(), path, 200, seconds)
         return answers.whole(content, request_id, model)
 
     def plain(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -178,6 +179,8 @@ async def _serve(
 async def _announce(server: DrainingServer, announce: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.005)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays; the collector need not walk it again and again
     announce()
 
 
