@@ -25,7 +25,7 @@ COMMAND = ("python", "-m", "stk_ml", "serve", "--host", "127.0.0.1", "--port", "
 #: Imports every module of what a scorer is made of, in the image.
 IMPORTS = """
 import importlib, pkgutil
-for name in ("artifact", "identity", "serving", "telemetry", "vault"):
+for name in ("artifact", "deployment", "identity", "serving", "telemetry", "vault"):
     package = importlib.import_module(f"stk_ml.{name}")
     for module in pkgutil.walk_packages(package.__path__, f"stk_ml.{name}."):
         if not module.name.endswith(".azure"):
@@ -193,6 +193,12 @@ def test_it_stops_at_once_and_its_telemetry_is_whole(
         assert running.stop() == 0, running.text  # 137 once it takes longer than 15 seconds
     files = list((tmp_path / "log").rglob("*.parquet"))
     assert any(answer.json["request_id"] in str(pq.read_table(file).to_pylist()) for file in files)
+
+
+def test_several_workers_serve_and_stop_as_one(start: Start, keys: tuple[Path, str], artifact: Path) -> None:
+    with start(UNWATCHED, command=(*COMMAND, "--workers", "2")) as running:
+        contract.golden_rows_score_as_stored(running.listens(), {"x-api-key": keys[1]}, artifact)
+        assert running.stop() == 0, running.text
 
 
 def test_the_default_command_is_healthy(start: Start, podman: Podman) -> None:
