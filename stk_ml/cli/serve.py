@@ -66,7 +66,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     settings = Settings.load(project, profile=profile, flags={"auth": args.auth})
     try:
         from stk_ml.serving import launch
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("stk_ml"):
+            raise
         raise MissingLibraryError(error.name or "fastapi", extra="serving", need="stk-ml serve") from error
     if args.endpoint_folder is not None:
         return _serve(args, settings, out, args.endpoint_folder.name)
