@@ -62,8 +62,10 @@ def as_table(context: Any, value: Any) -> bytes:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Evens out the lengths in JSON that is meant to be good."""
-    if is_good(case) and case.media_type not in MAKERS:
+    """Evens out the lengths in JSON that is meant to be good; what is meant to be bad may not be taken in part."""
+    if not is_good(case):
+        case.query = {name: value for name, value in (case.query or {}).items() if name != "partial"}
+    elif case.media_type not in MAKERS:
         case.body = even(case.body)
 
 

@@ -120,6 +120,15 @@ VALUES: list[Any] = [
 ]
 
 
+def unsaid(column: str, value: Any, policy: str) -> bool:
+    """What JSON Schema has no words for: it calls 7.0 an integer, and leaves the format ``double`` alone."""
+    if isinstance(value, (list, dict)):
+        return policy == "lenient"  # a record of lists is columns
+    if column == "mode":
+        return isinstance(value, float) and value.is_integer()
+    return column in ("km", "stops") and value == 10**400
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("column", SCHEMA.names)
 def test_a_value_fits_the_schema_when_and_only_when_the_decoder_takes_it(column: str, policy: str) -> None:
@@ -132,9 +141,7 @@ def test_a_value_fits_the_schema_when_and_only_when_the_decoder_takes_it(column:
             [{**GOOD, column: value}],
             {"instances": [[value if name == column else GOOD[name] for name in SCHEMA.names]]},
         ):
-            if isinstance(value, float) and value.is_integer() and column == "mode":
-                continue  # 7.0 is an integer to JSON Schema, and no category to us
-            if isinstance(value, (list, dict)) and policy == "lenient":
+            if unsaid(column, value, policy):
                 continue
             assert check.is_valid(request) == taken(decoder, request), request
     without = {name: value for name, value in GOOD.items() if name != column}
