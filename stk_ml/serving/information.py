@@ -92,7 +92,8 @@ def openapi(routes: Routes, *, secured: bool) -> dict[str, Any]:
         identity = (model.deployment.model, str(model.deployment.version))
         if identity not in seen:
             records = Golden.load(Path(model.deployment.folder)).records[:2]
-            seen[identity] = (*identity, model.predictor.schema, model.predictor.document.problem, records)
+            problem = model.predictor.document.problem
+            seen[identity] = (*identity, model.predictor.schema, problem, records, model.decoder.policy)
     return document(list(seen.values()), title="stk-ml scoring", version=VERSION, auth=secured)
 
 
