@@ -1,7 +1,7 @@
 """Files of rows, read in batches: CSV, Parquet, Arrow, JSON and JSON lines.
 
-CSV has no types: the model's numbers and booleans are parsed, every other column keeps its text, and an empty field is
-null.
+CSV has no types: the model's numbers and booleans are parsed, every other column keeps its text. An empty field is null,
+and so are NA, NaN, null and their like where a number or boolean is meant.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def _csv(source: Path, schema: FeatureSchema, batch_rows: int) -> Iterator[RowFi
                 column_types={name: typed.get(name, pa.string()) for name in columns},
                 include_columns=wanted,
                 strings_can_be_null=False,
+                true_values=["true", "True", "TRUE", "1", "1.0"],
+                false_values=["false", "False", "FALSE", "0", "0.0"],
             )
             try:
                 reader = csv.open_csv(stream, read_options=reading, parse_options=parse, convert_options=convert)

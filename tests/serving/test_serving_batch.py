@@ -95,7 +95,7 @@ def test_every_kind_of_file_gives_the_models_scores_in_the_order_of_its_rows(
 
 def test_text_that_looks_like_numbers_stays_text(model: TrainedModel, table: pa.Table, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
-    file.write_text("id,km,weight,stops,express,mode,depot\n0042,1.50,,2,true,road,007\n0043,2,1e1,3,0,,42\n")
+    file.write_text("id,km,weight,stops,express,mode,depot\n0042,1.50,NA,2,1.0,road,007\n0043,2,1e1,3,0,,42\n")
     score_file(model, file, tmp_path / "out.csv", keep=["id", "depot"])
     assert [line.split(",")[:2] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]] == [
         ['"0042"', '"007"'],
