@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -151,13 +152,20 @@ class LocalEndpointManager:
         return self._change(endpoint, lambda now: state.traffic(now, shares), "stopped", progress)
 
     def promote(self, endpoint: str, deployment: str = "", *, progress: Progress = _silent) -> EndpointReport:
-        """Gives a deployment (default: the newest) all traffic; the one before stays loaded. Ends a running rollout.
+        """Gives a deployment all traffic; the one before stays loaded. Ends a running rollout.
+
+        Args:
+            endpoint: its name.
+            deployment: default the challenger of the rollout that runs, else the newest.
+            progress: told what is waited for.
 
         Raises:
             UsageError: it has all traffic already.
             UnknownNameError: there is no such deployment.
         """
-        return self._change(endpoint, lambda now: state.promote(now, deployment), "promoted", progress)
+        found = self.folder(endpoint).rollout()
+        chosen = deployment or (found.challenger if found and found.status == "running" else "")
+        return self._change(endpoint, lambda now: state.promote(now, chosen), "promoted", progress)
 
     def rollback(self, endpoint: str, *, progress: Progress = _silent) -> EndpointReport:
         """Gives all traffic to the deployment before. Ends a running rollout.
@@ -221,9 +229,8 @@ class LocalEndpointManager:
     def logs(self, endpoint: str, *, lines: int = 100, follow: bool = False) -> Iterator[str]:
         """The newest lines of its processes, by time; with ``follow`` also those that come, until interrupted."""
         folder = self.folder(endpoint)
-        yield from tail.merged(folder.logs, lines)
-        if follow:
-            yield from tail.follow(folder.logs)
+        coming = tail.follow(folder.logs) if follow else ()
+        return itertools.chain(tail.merged(folder.logs, lines), coming)
 
     def folder(self, endpoint: str) -> Folder:
         """The files of an endpoint.

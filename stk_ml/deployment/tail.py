@@ -43,8 +43,11 @@ def merged(logs: Path, lines: int) -> list[str]:
 
 
 def follow(logs: Path) -> Iterator[str]:
-    """Lines as they are written, for as long as the folder exists; a log that is cut short begins anew."""
-    seen = {file: file.stat().st_size for file in _files(logs)}
+    """Lines that are written from now on, for as long as the folder exists; a log that is cut short begins anew."""
+    return _follow(logs, {file: file.stat().st_size for file in _files(logs)})
+
+
+def _follow(logs: Path, seen: dict[Path, int]) -> Iterator[str]:
     while logs.is_dir():
         for file in _files(logs):
             for line in _new(file, seen):

@@ -40,3 +40,16 @@ def ask(url: str, request_id: str = "", path: str = "/score") -> dict[str, Any]:
         return dict(json.loads(connection.getresponse().read()))
     finally:
         connection.close()
+
+
+def die_before_rename(count: int) -> None:
+    """Kills this process when it is about to rename a file for the time after ``count``."""
+    left = [count]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename":
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+
+    sys.addaudithook(hook)

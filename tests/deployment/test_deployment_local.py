@@ -292,22 +292,15 @@ def test_a_command_waits_for_another_and_says_so(manager: LocalEndpointManager, 
 
 
 KILLED_DEPLOY = """
-import os, signal, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {rig!r})
-from endpoint_rig import WORKER
+from endpoint_rig import WORKER, die_before_rename
 from stk_ml.deployment.local import LocalEndpointManager
 from stk_ml.settings import Settings
 
-left = [{count}]
-def hook(event, args):
-    if event == "os.rename":
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-
 manager = LocalEndpointManager(Settings.load({project!r}, environ={{}}), worker_command=WORKER, seconds=20)
-sys.addaudithook(hook)
+die_before_rename({count})
 manager.deploy("e", Path({folder!r}), "m", 2, {digest!r})
 """
 

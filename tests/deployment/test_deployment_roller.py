@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import killed_roller
 import pytest
-from endpoint_rig import WORKER, ask, until
+from endpoint_rig import WORKER, ask, kill, until
+from killed_roller import BAD, POLICY, WELL, observing
 
 from stk_ml.deployment import roller
 from stk_ml.deployment.local import LocalEndpointManager
@@ -18,12 +20,8 @@ from stk_ml.deployment.rollout import Decision, Rollout, RolloutPolicy
 from stk_ml.endpoint_state import Observation
 from stk_ml.errors import DeploymentError, UnknownNameError, UsageError
 from stk_ml.settings import Settings
-from stk_ml.telemetry import latency
 
 Artifact = Callable[..., tuple[Path, str]]
-POLICY = RolloutPolicy(min_seconds=0.0)
-WELL = Observation(5000, 0, tuple(5000 if place == 20 else 0 for place in range(latency.BINS)), 5000, 1500.0, 650.0)
-BAD = Observation(5000, 500, WELL.latency, 4500, 1350.0, 585.0)
 
 
 @pytest.fixture
@@ -43,10 +41,6 @@ def two_versions(manager: LocalEndpointManager, artifact: Artifact) -> str:
 
 def shares(manager: LocalEndpointManager) -> dict[str, int]:
     return {each.name: each.traffic for each in manager.status("e").state.deployments}
-
-
-def observing(**seen: Observation) -> roller.Observe:
-    return lambda endpoint, deployment, since, until: seen.get(deployment, WELL)
 
 
 def test_a_good_challenger_ends_with_all_traffic_on_a_live_endpoint(
@@ -131,6 +125,13 @@ def test_a_person_who_acts_meanwhile_wins(
     assert shares(stopped) == traffic
 
 
+def test_a_promotion_by_hand_at_the_last_step_ends_the_rollout(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=0.0)
+    stopped.promote("e")
+    assert roller.run(stopped, "e", observing(v2=BAD)).status == "promoted"
+    assert shares(stopped) == {"v1": 0, "v2": 100}
+
+
 def test_only_one_process_rolls(stopped: LocalEndpointManager) -> None:
     roller.begin(stopped, "e", "v2", POLICY, now=0.0)
     with stopped.alone("e"), pytest.raises(UsageError, match="another process watches"):
@@ -151,44 +152,19 @@ def test_a_step_that_a_worker_does_not_follow_is_tried_again_by_the_next_run(
     roller.begin(manager, "e", "v2", POLICY, now=0.0)
     hasty = LocalEndpointManager(Settings.load(tmp_path / "project", environ={}), worker_command=WORKER, seconds=0.5)
     worker = manager.status("e").workers[0].pid
-    _send(worker, signal.SIGSTOP)
+    kill(worker, signal.SIGSTOP)
     try:
         with pytest.raises(DeploymentError, match="only 0 of 1 workers"):
             roller.run(hasty, "e", observing(v2=BAD))
         assert shares(manager) == {"v1": 100, "v2": 0}
     finally:
-        _send(worker, signal.SIGCONT)
+        kill(worker, signal.SIGCONT)
     assert roller.run(manager, "e", observing(v2=BAD)).status == "rolled_back"
     assert until(lambda: manager.status("e").ready)
     assert ask(url)["deployment"] == "v1"
 
 
-def _send(pid: int, sign: signal.Signals) -> None:
-    import os
-
-    os.kill(pid, sign)
-
-
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {rig!r})
-from test_deployment_roller import *
-
-left = [{count}]
-def hook(event, args):
-    if event == "os.rename":
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-
-manager = LocalEndpointManager(Settings.load({project!r}, environ={{}}), worker_command=WORKER)
-sys.addaudithook(hook)
-roller.begin(manager, "e", "v2", POLICY, now=0.0)
-roller.run(manager, "e", observing(v2={v2}), wait=lambda seconds: None)
-"""
-
-
-@pytest.mark.parametrize(("v2", "end"), [("WELL", {"v1": 0, "v2": 100}), ("BAD", {"v1": 100, "v2": 0})])
+@pytest.mark.parametrize(("v2", "end"), [("good", {"v1": 0, "v2": 100}), ("bad", {"v1": 100, "v2": 0})])
 def test_killed_at_each_of_its_writes_and_run_again_it_comes_to_the_same_end(
     stopped: LocalEndpointManager, tmp_path: Path, v2: str, end: dict[str, int]
 ) -> None:
@@ -199,8 +175,8 @@ def test_killed_at_each_of_its_writes_and_run_again_it_comes_to_the_same_end(
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
         for left in (count, 10_000):
-            script = KILLED.format(rig=str(Path(__file__).parent), count=left, project=str(tmp_path / "project"), v2=v2)
-            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+            words = [sys.executable, killed_roller.__file__, str(tmp_path / "project"), str(left), v2]
+            done = subprocess.run(words, capture_output=True, text=True)
             if left == count:
                 codes.append(done.returncode)
         assert done.returncode in (0, 1), done.stderr

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-import threading
 from pathlib import Path
 
 from stk_ml.deployment import tail
@@ -34,29 +32,16 @@ def test_logs_are_merged_by_time_and_a_traceback_stays_whole(tmp_path: Path) -> 
 
 def test_what_comes_is_followed_through_a_cut_and_a_new_log(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
-    file.write_text("old\n")
-    found = tail.follow(tmp_path)
-    taken: list[str] = []
-    reading = threading.Thread(target=lambda: taken.extend(next(found) for _ in range(1)))
-
-    def after(write: object) -> str:
-        nonlocal reading
-        reading = threading.Thread(target=lambda: taken.extend(itertools.islice(found, 1)))
-        reading.start()
-        write()  # type: ignore[operator]
-        reading.join()
-        return taken[-1].split(maxsplit=1)[1]
-
-    def append(path: Path, text: str) -> object:
-        def write() -> None:
-            with path.open("a") as stream:
-                stream.write(text)
-
-        return write
-
-    first = tmp_path / "a.log"
-    # The reader looks before it sleeps: a line that is there is found, one that is half written is not.
-    next_line = after(append(tmp_path / "b.log", "of a new log\n"))
-    assert next_line == "of a new log"
-    assert after(append(first, "new\n")) == "new"
-    assert after(lambda: first.write_text("cut\n")) == "cut"
+    file.write_text("old\nof old\n")
+    coming = tail.follow(tmp_path)
+    with file.open("a") as stream:
+        stream.write("new\nhalf")
+    assert next(coming) == "a          new"
+    (tmp_path / "b.log").write_text("of a new log\n")
+    assert next(coming) == "b          of a new log"
+    file.write_text("cut\n")
+    assert next(coming) == "a          cut"
+    (tmp_path / "b.log").unlink()
+    file.unlink()
+    tmp_path.rmdir()
+    assert list(coming) == []
