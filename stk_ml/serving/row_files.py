@@ -1,7 +1,7 @@
 """Files of rows, read in batches: CSV, Parquet, Arrow, JSON and JSON lines.
 
-CSV has no types: the model's numbers and booleans are parsed, every other column keeps its text. An empty field is null,
-and so are NA, NaN, null and their like where a number or boolean is meant.
+CSV has no types: the model's numbers and booleans are parsed, every other column keeps its text. An empty field is
+null, and so are NA, NaN, null and their like where a number or boolean is meant.
 """
 
 from __future__ import annotations

@@ -20,12 +20,11 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from late_parcels import FEATURES
 
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.errors import ColumnContractError, DataError, StorageError, UnknownNameError, UsageError
 from stk_ml.serving.batch import default_out, score_file
-
-FEATURES = ["km", "weight", "stops", "express", "mode", "depot"]
 
 
 def listed(folder: Path) -> list[str]:

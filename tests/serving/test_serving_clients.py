@@ -10,22 +10,21 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pytest
-from server import Server, served
+from late_parcels import FEATURES
+from scorer_process import Scorer, scorer
 
 from stk_ml.artifact.model import TrainedModel
 
-FEATURES = ["km", "weight", "stops", "express", "mode", "depot"]
-
 
 @pytest.fixture(scope="module")
-def open_server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def open_server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
     """A scorer that asks for no credential: MLflow's client sends none."""
-    with served(folder, tmp_path_factory.mktemp("project"), "--auth", "none", "--no-telemetry") as running:
+    with scorer(tmp_path_factory.mktemp("project"), folder, "--auth", "none", "--no-telemetry") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def mlflow_client(open_server: Server) -> Any:
+def mlflow_client(open_server: Scorer) -> Any:
     pytest.importorskip("pandas", reason="pip install 'stk-ml[dev]'")
     client = pytest.importorskip("mlflow.pyfunc.scoring_server.client", reason="pip install 'stk-ml[ui]'")
     address = urlsplit(open_server.url)
@@ -59,7 +58,7 @@ def test_mlflows_client_sends_a_frame_with_missing_numbers(
 class Triton:
     """Triton's client, with the key of a server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Scorer) -> None:
         self.http = pytest.importorskip("tritonclient.http", reason="pip install 'stk-ml[dev]'")
         self.client = self.http.InferenceServerClient(server.url.removeprefix("http://"))
         self._headers = server.headers
@@ -89,7 +88,7 @@ class Triton:
 
 
 @pytest.fixture(scope="module")
-def triton(server: Server) -> Iterator[Triton]:
+def triton(server: Scorer) -> Iterator[Triton]:
     client = Triton(server)
     yield client
     client.client.close()

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from server import Server
+from scorer_process import Scorer
 
 HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_all_checks_against_the_document(server: Server, tmp_path: Path) -> None:
+def test_all_checks_against_the_document(server: Scorer, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis", reason="pip install 'stk-ml[dev]'")
     key = server.headers["x-api-key"]
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
