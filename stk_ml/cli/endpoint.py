@@ -1,6 +1,6 @@
 """Endpoints on this machine. NAME may be left out while there is one only.
 
-stk-ml endpoint status [NAME]            deployments, workers, rollout
+stk-ml endpoint status [NAME]            deployments, workers, rollout; exit code 1 when one does not answer
 stk-ml endpoint traffic [NAME] v3=90 v4=10
 stk-ml endpoint promote [NAME]           the newest deployment takes all traffic
 stk-ml endpoint rollback [NAME]          the deployment before takes all traffic

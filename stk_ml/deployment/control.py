@@ -50,7 +50,7 @@ def start(
     contracts.write(launch, folder.launch_file)
     words = [sys.executable, "-m", "stk_ml.deployment.supervisor", str(folder.path), "--", *command]
     environ = {**os.environ, **environment}
-    ran = subprocess.run(words, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
+    ran = subprocess.run(words, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder.path)  # noqa: S603
     if ran.returncode:
         if before:
             contracts.write(before, folder.launch_file)

@@ -50,7 +50,9 @@ class LocalEndpointManager:
     def __init__(self, settings: Settings, *, worker_command: Sequence[str] = WORKER, seconds: float = 120.0) -> None:
         self._root, self._command, self._seconds = settings.endpoints, tuple(worker_command), seconds
         self.vault = FileSecretStore(settings.vault)
-        flags = {name: getattr(settings, name) for name, origin in settings.origins.items() if origin.startswith("--")}
+        flags = {
+            name: str(getattr(settings, name)) for name, origin in settings.origins.items() if origin.startswith("--")
+        }
         self._environment = control.settings_environment(settings.project, settings.profile, flags)
 
     def names(self) -> list[str]:

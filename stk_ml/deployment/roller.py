@@ -6,6 +6,7 @@ after it: whoever goes on after a kill finds the one or the other, and comes to 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +17,9 @@ from stk_ml.deployment import state
 from stk_ml.deployment.protocol import EndpointReport
 from stk_ml.deployment.rollout import Decision, Rollout, RolloutPolicy
 from stk_ml.endpoint_state import Observation
-from stk_ml.errors import UnknownNameError, UsageError
+from stk_ml.errors import TelemetryError, UnknownNameError, UsageError
+
+log = logging.getLogger("stk_ml.deployment")
 
 #: What the log saw: endpoint, deployment, from and to in unix seconds.
 Observe = Callable[[str, str, float, float], Observation]
@@ -62,10 +65,11 @@ def begin(host: Host, endpoint: str, challenger: str, policy: RolloutPolicy, *, 
                 f"a rollout of endpoint {endpoint} from {found.champion} to {found.challenger} is running",
                 hint=f"end it first: stk-ml endpoint promote {endpoint}, or rollback",
             )
-        champion = state.main(host.status(endpoint).state)
+        report = host.status(endpoint)
+        champion = state.main(report.state)
         if champion is None or champion.name == challenger:
             raise UsageError(f"{challenger} of endpoint {endpoint} has no champion to be compared with")
-        return rollouts.begin(endpoint, champion.name, challenger, policy, now)
+        return rollouts.begin(endpoint, champion.name, challenger, policy, now, sum(report.restarts))
 
     return _found(endpoint, host.apply(endpoint, decide))
 
@@ -104,16 +108,29 @@ def run(
             current = _found(endpoint, host.apply(endpoint, lambda found: None))
             if current.status != "running":
                 return current
-            now = clock()
-            champion = observe(endpoint, current.champion, current.since, now)
-            challenger = observe(endpoint, current.challenger, current.since, now)
-            decision = rollouts.decide(current, champion, challenger, now)
-            following = rollouts.after(current, decision, champion, now)
+            now, crashed = clock(), sum(host.status(endpoint).restarts)
+            champion, challenger = _observed(current, observe, now)
+            decision = rollouts.decide(current, champion, challenger, now, crashed)
+            following = rollouts.after(current, decision, champion, now, crashed)
             if following != current:
                 _replace(host, endpoint, current, following)
             watcher(following, decision)
             if following.status == "running":
                 wait(every)
+
+
+def _observed(rollout: Rollout, observe: Observe, now: float) -> tuple[Observation, Observation]:
+    """What the champion and the challenger did in the step; nothing while the log cannot be read.
+
+    Not to stop then matters: a canary that nobody watches would go on answering. What is never seen is rolled back.
+    """
+    try:
+        names = rollout.champion, rollout.challenger
+        champion, challenger = (observe(rollout.endpoint, name, rollout.since, now) for name in names)
+    except TelemetryError as error:
+        log.warning("%s", error)
+        return Observation(), Observation()
+    return champion, challenger
 
 
 def _replace(host: Host, endpoint: str, current: Rollout, following: Rollout) -> None:

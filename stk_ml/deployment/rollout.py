@@ -16,7 +16,8 @@ and look k spends the share 6 / (pi k)^2 of the allowed error 1 - ``level`` (the
 bound all looks of a step together err no more often than that).
 
 At the last step the champion answers nobody: there the challenger is compared with what the champion did in the step
-before.
+before. A request that kills its worker leaves no trace in the log; so a step in which workers crash more often than
+``crashes`` is rolled back, whoever of the two it was.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class RolloutPolicy:
     """What a canary must show.
 
     Attributes:
-        steps: percent of the requests, rising, the last is 100.
+        steps: percent of the requests, two or more, rising, the last is 100.
         min_requests: that the challenger must have answered in a step. The intervals may ask for more: at an
             ``error_rate`` of 0.01 it takes some 1,500 requests without a failure to show that no more than that fail.
         min_seconds: that a step lasts at least.
@@ -56,6 +57,7 @@ class RolloutPolicy:
         latency_floor: seconds; a percentile below counts as this, for nobody notices less.
         score_shift: largest allowed difference of the mean scores, in the champion's standard deviations.
         level: of the intervals, over all looks of a step.
+        crashes: largest allowed number of crashes of workers in a step.
 
     Raises:
         UsageError: a value makes no sense.
@@ -70,17 +72,19 @@ class RolloutPolicy:
     latency_floor: float = 0.001
     score_shift: float = 0.25
     level: float = 0.95
+    crashes: int = 2
 
     def __post_init__(self) -> None:
         rising = all(before < after for before, after in zip((0, *self.steps), self.steps, strict=False))
-        if not self.steps or not rising or self.steps[-1] != 100:
+        if len(self.steps) < 2 or not rising or self.steps[-1] != 100:
             raise UsageError(
-                f"the steps {', '.join(map(str, self.steps))} of a rollout do not rise to 100", hint="such as 10,50,100"
+                f"the steps {', '.join(map(str, self.steps))} of a rollout do not rise to 100 in two or more",
+                hint="such as 10,50,100",
             )
         if not 0 <= self.min_seconds <= self.max_seconds:
             raise UsageError(f"a step cannot last {self.min_seconds:g} s at least and {self.max_seconds:g} s at most")
-        if self.min_requests < 1 or not 0.5 <= self.level < 1:
-            raise UsageError("min_requests must be 1 or more, and level from 0.5 to below 1")
+        if self.min_requests < 1 or self.crashes < 0 or not 0.5 <= self.level < 1:
+            raise UsageError("min_requests must be 1 or more, crashes 0 or more, and level from 0.5 to below 1")
         if not 0 <= self.error_rate < 1 or not self.latency_ratio > 1 or not self.score_shift > 0:
             raise UsageError("error_rate must be from 0 to below 1, latency_ratio above 1 and score_shift above 0")
 
@@ -137,6 +141,7 @@ class Rollout:
         applied: whether the endpoint's traffic has been set as this rollout wants it. It is written first with False,
             then the traffic is set, then True is written: whoever finds False sets the traffic again.
         baseline: what the champion did in the step before; for the last step.
+        crashed: crashes of the endpoint's workers up to when the step began.
         looks, looked: looks spent in this step, and the challenger's requests at the last of them.
         reason: why it ended.
         history: what was decided at each look, oldest first.
@@ -151,6 +156,7 @@ class Rollout:
     status: Status = "running"
     applied: bool = False
     baseline: Observation = field(default_factory=Observation)
+    crashed: int = 0
     looks: int = 0
     looked: int = 0
     reason: str = ""
@@ -162,12 +168,14 @@ class Rollout:
         return {"promoted": 100, "rolled_back": 0}.get(self.status, self.policy.steps[self.step])
 
 
-def begin(endpoint: str, champion: str, challenger: str, policy: RolloutPolicy, now: float) -> Rollout:
+def begin(
+    endpoint: str, champion: str, challenger: str, policy: RolloutPolicy, now: float, crashed: int = 0
+) -> Rollout:
     """A rollout at its first step, not applied yet."""
-    return Rollout(endpoint, champion, challenger, policy, since=now)
+    return Rollout(endpoint, champion, challenger, policy, since=now, crashed=crashed)
 
 
-def decide(rollout: Rollout, champion: Observation, challenger: Observation, now: float) -> Decision:
+def decide(rollout: Rollout, champion: Observation, challenger: Observation, now: float, crashed: int = 0) -> Decision:
     """What to do with a running rollout.
 
     Args:
@@ -175,6 +183,7 @@ def decide(rollout: Rollout, champion: Observation, challenger: Observation, now
         champion: what it did since the step began.
         challenger: what it did since the step began.
         now: unix seconds.
+        crashed: crashes of the endpoint's workers up to now.
 
     Example:
         >>> bins = tuple(1000 if place == 20 else 0 for place in range(latency.BINS))
@@ -186,7 +195,10 @@ def decide(rollout: Rollout, champion: Observation, challenger: Observation, now
         'rollback'
     """
     policy, requests, seconds = rollout.policy, challenger.requests, now - rollout.since
-    over = seconds >= policy.max_seconds
+    over, crashes = seconds >= policy.max_seconds, crashed - rollout.crashed
+    if crashes > policy.crashes:
+        reason = f"workers crashed {crashes} times in this step, allowed {policy.crashes}"
+        return Decision("rollback", reason, (), now, rollout.step, requests, rollout.looks + 1)
     if not over and requests < max(_FIRST_LOOK, math.ceil(rollout.looked * _GROWTH)):
         return Decision("wait", _waits(policy, requests, seconds), (), now, rollout.step, requests, rollout.looks)
     last = rollout.step == len(policy.steps) - 1
@@ -210,7 +222,7 @@ def decide(rollout: Rollout, champion: Observation, challenger: Observation, now
     return Decision(action, reason, checks, now, rollout.step, requests, looks)
 
 
-def after(rollout: Rollout, decision: Decision, champion: Observation, now: float) -> Rollout:
+def after(rollout: Rollout, decision: Decision, champion: Observation, now: float, crashed: int = 0) -> Rollout:
     """The rollout once a decision is taken; not applied yet when the traffic is to change.
 
     Args:
@@ -218,6 +230,7 @@ def after(rollout: Rollout, decision: Decision, champion: Observation, now: floa
         decision: of :func:`decide`.
         champion: what the champion did in the step.
         now: unix seconds.
+        crashed: crashes of the endpoint's workers up to now.
     """
     if decision.looks == rollout.looks:
         return rollout
@@ -225,7 +238,8 @@ def after(rollout: Rollout, decision: Decision, champion: Observation, now: floa
         rollout, looks=decision.looks, looked=decision.requests, history=(*rollout.history, decision), applied=False
     )
     if decision.action == "advance":
-        return replace(seen, step=rollout.step + 1, since=now, looks=0, looked=0, baseline=champion)
+        following = replace(seen, step=rollout.step + 1, since=now, crashed=crashed)
+        return replace(following, looks=0, looked=0, baseline=champion)
     if decision.action == "promote":
         return replace(seen, status="promoted", reason=decision.reason)
     if decision.action == "rollback":

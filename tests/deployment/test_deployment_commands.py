@@ -123,6 +123,7 @@ def test_deploying_says_where_it_answers_and_the_printed_call_works(
     assert (project / ".stk" / "vault.json").stat().st_mode & 0o77 == 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_an_endpoint(project: Path, stk: Stk, models: dict[str, Path]) -> None:
     assert "there are no endpoints yet" in stk("endpoint", "status").stdout
     stk("deploy", models["first"], "--endpoint", "parcels", "--workers", 2)
@@ -148,6 +149,7 @@ def test_the_commands_of_an_endpoint(project: Path, stk: Stk, models: dict[str, 
     assert "name the endpoint" in stk("endpoint", "logs", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_key_is_shown_only_when_asked_and_can_be_replaced(project: Path, stk: Stk, models: dict[str, Path]) -> None:
     said = stk("deploy", models["first"])
     key = stk("endpoint", "keys", "--show", "primary").stdout.strip()
@@ -190,6 +192,7 @@ def test_a_bad_artifact_is_refused_before_anything_starts(
     assert "there are no endpoints yet" in stk("endpoint", "status").stdout
 
 
+@pytest.mark.slow
 def test_a_canary_left_alone_is_gone_on_with_by_the_same_command(
     project: Path, stk: Stk, models: dict[str, Path]
 ) -> None:
@@ -243,10 +246,11 @@ def test_a_canary_under_real_traffic(
     assert shares == ({"v1": 0, "v2": 100} if status == "promoted" else {"v1": 100, "v2": 0})
 
 
+@pytest.mark.slow
 def test_changes_under_load_fail_no_request_and_a_killed_worker_only_its_own(
     live: tuple[LocalEndpointManager, str, str], models: dict[str, Path]
 ) -> None:
-    manager, url, key = live
+    manager, url, _ = live
     with Callers(url, dict(keys.read(manager.vault, "e"))["secondary"]) as callers:
         load(manager, models["alike"], 2, traffic=20)
         manager.traffic("e", {"v1": 50, "v2": 50})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import killed_roller
@@ -18,7 +19,7 @@ from stk_ml.deployment import roller
 from stk_ml.deployment.local import LocalEndpointManager
 from stk_ml.deployment.rollout import Decision, Rollout, RolloutPolicy
 from stk_ml.endpoint_state import Observation
-from stk_ml.errors import DeploymentError, UnknownNameError, UsageError
+from stk_ml.errors import DeploymentError, TelemetryError, UnknownNameError, UsageError
 from stk_ml.settings import Settings
 
 Artifact = Callable[..., tuple[Path, str]]
@@ -82,7 +83,7 @@ def test_the_last_step_is_judged_by_what_the_champion_did_before_it(stopped: Loc
 
 def test_beginning_again_goes_on_with_the_policy_it_began_with(stopped: LocalEndpointManager) -> None:
     first = roller.begin(stopped, "e", "v2", POLICY, now=0.0)
-    assert roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=50.0) == first
+    assert roller.begin(stopped, "e", "v2", RolloutPolicy(), now=50.0) == first
 
 
 def test_a_second_challenger_waits_for_the_first(stopped: LocalEndpointManager, artifact: Artifact) -> None:
@@ -125,11 +126,42 @@ def test_a_person_who_acts_meanwhile_wins(
     assert shares(stopped) == traffic
 
 
+def last_step(manager: LocalEndpointManager) -> None:
+    begun = roller.begin(manager, "e", "v2", POLICY, now=0.0)
+    manager.apply("e", lambda found: replace(begun, step=2, applied=False))
+    assert shares(manager) == {"v1": 0, "v2": 100}
+
+
 def test_a_promotion_by_hand_at_the_last_step_ends_the_rollout(stopped: LocalEndpointManager) -> None:
-    roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=0.0)
+    last_step(stopped)
     stopped.promote("e")
     assert roller.run(stopped, "e", observing(v2=BAD)).status == "promoted"
     assert shares(stopped) == {"v1": 0, "v2": 100}
+
+
+def test_a_log_that_cannot_be_read_does_not_leave_the_canary_alone(stopped: LocalEndpointManager) -> None:
+    roller.begin(stopped, "e", "v2", POLICY, now=0.0)
+    times = iter([1.0, 2.0, 4000.0])
+
+    def observe(endpoint: str, deployment: str, since: float, until: float) -> Observation:
+        raise TelemetryError("the log cannot be read")
+
+    ended = roller.run(stopped, "e", observe, clock=lambda: next(times), wait=lambda seconds: None)
+    assert ended.status == "rolled_back"
+    assert "could not tell" in ended.reason
+
+
+def test_a_challenger_that_kills_its_workers_is_rolled_back(manager: LocalEndpointManager, artifact: Artifact) -> None:
+    two_versions(manager, artifact)
+    roller.begin(manager, "e", "v2", POLICY, now=0.0)
+
+    def wait(seconds: float) -> None:
+        restarts = manager.status("e").restarts
+        kill(manager.status("e").workers[0].pid, signal.SIGKILL)
+        assert until(lambda: manager.status("e").restarts > restarts and manager.status("e").ready)
+
+    ended = roller.run(manager, "e", observing(v1=Observation(), v2=Observation()), clock=lambda: 1.0, wait=wait)
+    assert (ended.status, ended.reason) == ("rolled_back", "workers crashed 3 times in this step, allowed 2")
 
 
 def test_only_one_process_rolls(stopped: LocalEndpointManager) -> None:
@@ -139,8 +171,7 @@ def test_only_one_process_rolls(stopped: LocalEndpointManager) -> None:
 
 
 def test_what_a_rollout_needs_is_not_deleted(stopped: LocalEndpointManager) -> None:
-    roller.begin(stopped, "e", "v2", RolloutPolicy(steps=(100,)), now=0.0)
-    assert shares(stopped) == {"v1": 0, "v2": 100}
+    last_step(stopped)
     with pytest.raises(UsageError, match="a rollout from v1 to v2 needs v1"):
         stopped.delete("e", "v1")
 

@@ -120,6 +120,16 @@ def test_what_is_too_fast_to_be_noticed_is_not_compared() -> None:
     assert decision.action == "advance"
 
 
+def test_workers_that_crash_again_and_again_end_it() -> None:
+    rollout = replace(at(), crashed=5)
+    assert rollouts.decide(rollout, seen(9000), seen(1000), now=60.0, crashed=7).action == "advance"
+    decision = rollouts.decide(rollout, seen(90), Observation(), now=1.0, crashed=8)
+    assert (decision.action, decision.reason) == ("rollback", "workers crashed 3 times in this step, allowed 2")
+    assert rollouts.after(rollout, decision, seen(90), 1.0, 8).status == "rolled_back"
+    # A supervisor that was started anew counts from 0.
+    assert rollouts.decide(rollout, seen(9000), seen(1000), now=60.0, crashed=0).action == "advance"
+
+
 def test_a_champion_of_one_score_is_compared_on_the_challengers_scale() -> None:
     constant = seen(5000, mean=0.3, deviation=0.0)
     assert rollouts.decide(at(), constant, seen(1000, mean=0.3), now=60.0).action == "advance"
@@ -133,6 +143,8 @@ def test_a_champion_of_one_score_is_compared_on_the_challengers_scale() -> None:
     [
         {"steps": ()},
         {"steps": (10, 50)},
+        {"steps": (100,)},
+        {"crashes": -1},
         {"steps": (50, 10, 100)},
         {"steps": (0, 100)},
         {"min_seconds": 10.0, "max_seconds": 5.0},
