@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stk_ml.cli.output import Output
-from stk_ml.errors import UsageError
+from stk_ml.errors import MissingLibraryError, UsageError
 
 if TYPE_CHECKING:
     from stk_ml.deployment.local import LocalEndpointManager
@@ -65,6 +66,7 @@ def _policy_flags(group: argparse._ArgumentGroup) -> None:
         "--latency-ratio": (float, "X", "largest ratio of the 95th percentiles of latency (default 1.5)"),
         "--score-shift": (float, "X", "largest shift of the mean score, in standard deviations (default 0.25)"),
         "--level": (float, "X", "of the intervals (default 0.95)"),
+        "--crashes": (int, "N", "largest number of crashes of workers (default 2)"),
     }
     group.add_argument("--steps", metavar="A,B,100", help="percent of the traffic (default 10,50,100)")
     for flag, (kind, word, text) in numbers.items():
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from stk_ml.cli.common import open_workspace
 
     policy = _policy(args)
+    if find_spec("fastapi") is None:
+        raise MissingLibraryError("fastapi", extra="serving", need="the scoring app")
     workspace = open_workspace(args, tracking_uri=args.tracking_uri)
     chosen = _choose(workspace, args.model)
     endpoint = args.endpoint or chosen.model
@@ -112,8 +116,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def _policy(args: argparse.Namespace) -> RolloutPolicy:
     from stk_ml.deployment.rollout import RolloutPolicy
 
-    names = ("min_requests", "min_seconds", "max_seconds", "error_rate", "latency_ratio", "score_shift", "level")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = [field.name for field in fields(RolloutPolicy) if hasattr(args, field.name) and field.name != "steps"]
+    given: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.steps:
         try:
             given["steps"] = tuple(int(step) for step in args.steps.split(","))

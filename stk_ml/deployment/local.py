@@ -138,7 +138,12 @@ class LocalEndpointManager:
                 contracts.write(empty, folder.state_file)
             control.start(folder, [*self._command, str(folder.path)], self._environment, launch, seconds=10)
             after = loaded if not first else state.traffic(loaded, {name: 100})
-            self._serve(folder, after, progress)
+            try:
+                self._serve(folder, after, progress)
+            except DeploymentError:
+                if first:  # nobody is served: do not leave processes behind that fail again and again
+                    control.stop(folder, seconds=self._seconds, progress=progress)
+                raise
             if not shadow and not first and traffic:
                 self._end_rollout(folder, "stopped", f"{name} was deployed at {traffic}%")
                 shifted = state.promote(after, name) if traffic == 100 else state.shift(after, name, traffic)

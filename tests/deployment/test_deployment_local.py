@@ -160,6 +160,7 @@ def test_a_worker_that_cannot_start_at_all_is_told_with_what_it_said(
     with pytest.raises(DeploymentError, match="worker 0 exited with code 1 again and again after 'no such library'"):
         deploy(broken, artifact, 1)
     assert broken.status("e").state.deployments == ()
+    assert not broken.status("e").running
     broken.delete("e")
     assert broken.names() == []
 
