@@ -224,6 +224,11 @@ def _parquet(source: Path, schema: FeatureSchema, batch_rows: int) -> Iterator[R
 def _parquet_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
+    if (source / "_delta_log").is_dir():
+        raise UsageError(
+            f"{source} is a Delta table, whose folder holds rows that were deleted too",
+            hint="write the rows to score to a Parquet file",
+        )
     files = sorted(
         file
         for file in source.rglob("*.parquet")

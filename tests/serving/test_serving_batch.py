@@ -261,6 +261,9 @@ def test_a_folder_must_be_of_one_kind_and_not_partitioned(model: TrainedModel, t
     pq.write_table(table.drop_columns(["km"]), tmp_path / "parts" / "b.parquet")
     with pytest.raises(ColumnContractError, match=r"b\.parquet: column 'km' is missing"):
         score_file(model, tmp_path / "parts", tmp_path / "o.csv")
+    (tmp_path / "parts" / "_delta_log").mkdir()
+    with pytest.raises(UsageError, match="is a Delta table"):
+        score_file(model, tmp_path / "parts", tmp_path / "o.csv")
     assert not (tmp_path / "o.csv").exists()
 
 
