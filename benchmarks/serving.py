@@ -11,18 +11,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from serving import chart, environments, load
+from serving import chart, environments, load, soak
 from serving.load import Measured, Shape
 from serving.model import Model, make
 from serving.peers.azureml import AzureML
@@ -34,6 +29,7 @@ from serving.peers.peer import Peer
 from serving.peers.stk import Stk
 from serving.peers.textbook import Textbook
 from serving.server import FailedError, Server
+from serving.tell import say, tell
 
 OURS, OFF = Stk.name, f"{Stk.name}, telemetry off"
 PEERS: Mapping[str, Callable[[], Peer]] = {
@@ -142,24 +138,6 @@ def ratio(shape: Shape, found: Mapping[str, Measured], peer: str, target: float,
         tell(f"serving: {shape}, against {what}{peer}", statistics.median(rounds), "times", target, **told)
 
 
-def tell(
-    name: str, value: float | None, unit: str, target: float | None = None, higher: bool = True, **peers: Any
-) -> None:
-    """One line of JSON."""
-    row: dict[str, Any] = {"name": name, "value": value if value is None else float(f"{value:.4g}"), "unit": unit}
-    row |= {"target": target, "higher_is_better": higher}
-    if target is not None and value is not None:
-        row["met"] = value >= target if higher else value <= target
-    libraries = {library: version(library) for library in ("lightgbm", "uvicorn", "numpy")}
-    machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    print(json.dumps({**row, "peers": peers, "versions": {**machine, **libraries}}), flush=True)
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Runs the whole comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,7 +146,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of every slice")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw an SVG")
     parser.add_argument("--cache", type=Path, default=environments.CACHE, help="where the peers are installed")
+    parser.add_argument(
+        "--soak", type=int, nargs="?", const=soak.REQUESTS, metavar="N", help="instead: N requests while all changes"
+    )
     args = parser.parse_args()
+    if args.soak:
+        soak.main(args.soak)
+        return
     if lacking := load.missing():
         tell("serving: not measured", None, "", reason=lacking)
         return

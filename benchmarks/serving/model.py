@@ -22,11 +22,11 @@ SPEC = {
     "name": "bench-serving",
     "problem": "binary",
     "data": {"target": "late", "table": "rows.parquet"},
-    "learner": {
-        "params": {"n_estimators": TREES, "num_leaves": LEAVES, "learning_rate": 0.05},
-        "early_stopping": 0,
-        "refit": False,
-    },
+}
+LEARNER = {
+    "params": {"n_estimators": TREES, "num_leaves": LEAVES, "learning_rate": 0.05, "feature_fraction": 0.8},
+    "early_stopping": 0,
+    "refit": False,
 }
 
 
@@ -65,19 +65,19 @@ class Model:
         return lightgbm.Booster(model_file=str(self.folder / "booster.txt")).predict(matrix).tolist()
 
 
-def make(folder: Path) -> Model:
-    """Trains the model in a temporary project and copies its artifact into ``folder``/artifact."""
+def make(folder: Path, seed: int = 7) -> Model:
+    """Trains the model in a temporary project and copies its artifact into ``folder``/artifact-SEED."""
     import pyarrow.parquet as pq
 
     from stk_ml.workspace import Workspace
 
     table = _rows(TRAINING_ROWS + SCORED_ROWS)
-    artifact = folder / "artifact"
+    artifact = folder / f"artifact-{seed}"
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch)
         pq.write_table(table.slice(SCORED_ROWS), project / "rows.parquet")
         (project / "stk.toml").write_text('[project]\nname = "bench"\nprofile = "laptop"\n\n[profile.laptop]\n')
-        (project / "model.yml").write_text(json.dumps(SPEC))  # JSON is YAML
+        (project / "model.yml").write_text(json.dumps({**SPEC, "learner": {**LEARNER, "seed": seed}}))  # JSON is YAML
         workspace = Workspace(project)
         version = workspace.train(project / "model.yml").registration.version
         shutil.copytree(workspace.registry.download(f"{version.name}:{version.version}"), artifact)

@@ -106,7 +106,7 @@ class Server:
 
     def rss(self) -> float:
         """Resident memory of its largest process, the worker, in MB."""
-        return max(_status(pid, "VmRSS") for pid in self.processes()) / 1024
+        return max(map(resident, self.processes()))
 
     def cpu(self) -> float:
         """Processor seconds that it has used."""
@@ -180,12 +180,13 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _status(pid: int, name: str) -> int:
+def resident(pid: int) -> float:
+    """Resident memory of a process in MB; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
 def _signal(pid: int, which: int) -> None:
