@@ -93,6 +93,7 @@ class Callers:
             except (OSError, http.client.HTTPException):
                 self.lost += 1
                 connection.close()
+        connection.close()
 
     def __enter__(self) -> Callers:
         for thread in self._threads:
