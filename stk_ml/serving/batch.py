@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from stk_ml.errors import ColumnContractError, UnknownNameError, UsageError, closest
-from stk_ml.serving import row_files, row_writers
+from stk_ml.serving.files import reading, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,19 +97,19 @@ def score_file(
     if batch_rows < 1:
         raise UsageError(f"a batch of {batch_rows} rows cannot be read", hint="give 1 or more")
     if (
-        target != row_writers.STANDARD_OUTPUT
+        target != writing.STANDARD_OUTPUT
         and Path(target).exists()
         and source.exists()
         and Path(target).samefile(source)
     ):
         raise UsageError(f"{target} is the file to score; it is not replaced", hint="give another --out")
     found = _Found()
-    with row_files.opened(source, model.schema, batch_rows) as rows:
+    with reading.opened(source, model.schema, batch_rows) as rows:
         kept = _kept(source, rows.columns, model.schema, keep, all_columns)
         added = [score_column, *(_contribution_names(model) if explain else ())]
         _refuse_twice(kept, added)
         wanted = [*kept, *(name for name in model.features if name not in kept)]
-        with row_writers.written(target) as write:
+        with writing.written(target) as write:
             for table in rows.read(wanted):
                 columns = _score(model, table, unseen, explain, found, source)
                 write(_with(table.select(kept), added, columns))
@@ -133,9 +133,9 @@ def default_out(source: str | Path) -> Path:
         ('day/parcels-scored.csv', 'parcels-scored.parquet')
     """
     path = Path(source)
-    kind = "parquet" if path.is_dir() else row_files.kind(path)
+    kind = "parquet" if path.is_dir() else reading.kind(path)
     suffix = {"csv": ".csv", "json": ".jsonl", "jsonl": ".jsonl"}.get(kind, ".parquet")
-    stem = path.name if path.is_dir() else row_files.stem(path)
+    stem = path.name if path.is_dir() else reading.stem(path)
     return path.with_name(f"{stem}-scored{suffix}")
 
 
