@@ -254,7 +254,8 @@ class Scoring:
             return self._infer(asked, body)
         flags = _flags(asked.scope["query_string"])
         content_type = asked.headers.get(b"content-type", b"").decode("latin-1")
-        rows = asked.model.decoder.decode(body, content_type, partial=flags["partial"])
+        nan = asked.scope["path"] == "/invocations"
+        rows = asked.model.decoder.decode(body, content_type, partial=flags["partial"], nan=nan)
         scores = self._scores(asked, rows)
         if asked.routes.shadows:
             self.shadower.offer(asked.routes, asked.model, Copy(asked.request_id, body, content_type, tuple(scores)))

@@ -11,7 +11,7 @@ import msgspec
 from stk_ml import model_spec
 from stk_ml.artifact.predictor import Predictor
 from stk_ml.endpoint_state import Deployment
-from stk_ml.errors import IntegrityError, RequestError, RequestError
+from stk_ml.errors import IntegrityError, RequestError
 from stk_ml.model_policies import ServingSpec
 from stk_ml.serving.decoding.decoder import Decoder
 from stk_ml.serving.limits import Limits

@@ -80,7 +80,7 @@ class Shadower:
 def _score(shadow: ServedModel, copy: Copy) -> None:
     request_id = copy.request_id.decode()
     try:
-        rows = shadow.decoder.decode(copy.body, copy.content_type, partial=True)
+        rows = shadow.decoder.decode(copy.body, copy.content_type, partial=True, nan=True)
         scores = shadow.predictor.many(rows.matrix)
     except Exception as error:
         log.warning("shadow %s could not score request %s: %s", shadow.deployment.name, request_id, error)

@@ -46,7 +46,6 @@ def test_mlflows_client(mlflow_client: Any, model: TrainedModel, table: pa.Table
         mlflow_client.invoke(rows.drop_columns(["km"]).to_pandas().fillna(0))
 
 
-@pytest.mark.xfail(strict=True, reason="MLflow's client sends the word NaN for a missing number; our JSON is strict")
 def test_mlflows_client_sends_a_frame_with_missing_numbers(
     mlflow_client: Any, model: TrainedModel, table: pa.Table
 ) -> None:

@@ -233,3 +233,12 @@ def test_a_wide_model_decodes() -> None:
     schema = FeatureSchema(tuple(FeatureField(f"c{n}", "number") for n in range(1000)))
     body = json.dumps([dict.fromkeys(schema.names, 0.5)] * 20).encode()
     assert decoder(schema=schema).decode(body, "").matrix.sum() == 10_000
+
+
+def test_the_word_nan_is_taken_only_where_mlflows_client_writes_it() -> None:
+    from stk_ml.serving.decoding.careful import parse
+
+    assert parse(b'{"km": NaN}', 10, nan=True) == {"km": None}
+    for word, nan in (("NaN", False), ("Infinity", True), ("-Infinity", True)):
+        with pytest.raises(RequestError, match=word):
+            parse(b'{"km": %b}' % word.encode(), 10, nan=nan)

@@ -14,12 +14,13 @@ _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse(body: bytes, max_rows: int) -> Any:
+def parse(body: bytes, max_rows: int, *, nan: bool = False) -> Any:
     r"""The value of a JSON document (RFC 8259), read strictly.
 
     Args:
         body: UTF-8 without a byte order mark.
         max_rows: most rows taken; bounds the number of lists and objects, which take far more memory than body.
+        nan: whether the bare word NaN is taken, as null; JSON has none, and MLflow's client writes it all the same.
 
     Raises:
         RequestError: 400; its reason is ``encoding``, ``json``, ``depth`` or ``duplicate`` (a key twice in an object).
@@ -40,7 +41,7 @@ def parse(body: bytes, max_rows: int) -> Any:
     if body.startswith(_BOM):
         raise RequestError("the body starts with a byte order mark", reason="encoding", hint="send UTF-8 without one")
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        value = (_WITH_NAN if nan else _STRICT).decode(body.decode("utf-8"))
         if _SURROGATE.search(body):  # half a surrogate pair is text that no answer could repeat
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RequestError:
@@ -87,4 +88,10 @@ def _constant(word: str) -> NoReturn:
     raise RequestError(f"the body is not JSON: {word} is no number there", reason="json", hint="null means missing")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+def _nan(word: str) -> None:
+    if word != "NaN":
+        _constant(word)
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_WITH_NAN = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_nan)

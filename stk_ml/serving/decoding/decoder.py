@@ -43,13 +43,14 @@ class Decoder:
         #: See :meth:`FastDecoder.single`.
         self.single, self._many = fast.single, fast.many
 
-    def decode(self, body: bytes, content_type: str = "", *, partial: bool = False) -> Rows:
+    def decode(self, body: bytes, content_type: str = "", *, partial: bool = False, nan: bool = False) -> Rows:
         """The rows of a body.
 
         Args:
             body: decompressed.
             content_type: of the body; JSON when it is empty.
             partial: whether rows with a rejected value are left out, instead of refusing them all.
+            nan: whether the bare word NaN in JSON means missing; see :func:`stk_ml.serving.decoding.careful.parse`.
 
         Raises:
             RequestError: 400 malformed, 413 too many rows, 415 a content type that is not taken, 422 of another shape.
@@ -58,7 +59,7 @@ class Decoder:
         kind = content.kind(content_type)
         if kind == "json":
             return self._many(body) or self._table(
-                shapes.read(parse(body, self.max_rows), self.schema.names, self.max_rows), partial
+                shapes.read(parse(body, self.max_rows, nan=nan), self.schema.names, self.max_rows), partial
             )
         if kind == "csv":
             return self._table(csv_text.read(body, self.schema, self.max_rows), partial)
