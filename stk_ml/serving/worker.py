@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -54,7 +55,10 @@ class Telemetry:
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, with an end that fails no request.
+    """uvicorn, with a fair share of the connections and an end that fails no request.
+
+    It accepts one connection per turn of the event loop: of several workers at one socket, an event loop that accepts
+    all that wait would take every connection and leave the others idle.
 
     On SIGTERM it stops to accept; connections that are open are still answered, each answer closing its connection, and
     an idle one is closed after a moment in which a request that was on its way has arrived.
@@ -63,6 +67,41 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: ScoringApp, linger: float, grace: float) -> None:
         super().__init__(config)
         self._app, self._linger, self._grace = app, linger, grace
+        self._accepting: set[asyncio.Task[Any]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, and listens on the sockets itself."""
+        await super().startup(sockets=[])
+        for listening in sockets or ():
+            listening.setblocking(False)
+            self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        if not self._app.scoring.draining:
+            asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as error:  # no descriptors are left: those who call wait until some are
+            log.error("no connection can be accepted: %s", error)
+            loop.remove_reader(listening.fileno())
+            loop.call_later(0.1, self._listen, listening)
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        config = self.config
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Also closes connections on which the head of a request is overdue."""
@@ -73,9 +112,8 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains, then ends as uvicorn does."""
         self._app.scoring.draining = True
-        for server in self.servers:
-            server.close()
         for listening in sockets or ():
+            asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()
         deadline = time.monotonic() + self._linger
         while self.server_state.connections and time.monotonic() < deadline and not self.force_exit:

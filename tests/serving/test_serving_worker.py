@@ -254,6 +254,26 @@ def test_several_workers_answer_as_one_and_outlive_one_of_them(
         assert running.stop() == 0
 
 
+def test_connections_are_shared_among_the_workers(project: Path, folder: Path, record: dict[str, Any]) -> None:
+    with scorer(project, folder, "--workers", "2") as running:
+        connections = [running.connection() for _ in range(48)]
+        for connection in connections:
+            connection.connect()
+        for connection in connections:
+            assert post(connection, {"data": [record]}, running.headers)[0] == 200
+        held = [_connections(pid, running.port) for pid in _children(running.process.pid)]
+    assert sum(held) == 48
+    assert min(held) >= 1
+
+
+def _connections(pid: int, port: int) -> int:
+    """Number of connections to the port that a process holds."""
+    inodes = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f":{port:04X}"
+    return sum(row[1].endswith(local) and row[3] == "01" and f"socket:[{row[9]}]" in inodes for row in rows)
+
+
 def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
