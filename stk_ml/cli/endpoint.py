@@ -144,14 +144,15 @@ def run_keys(args: argparse.Namespace, out: Output) -> int:
     from stk_ml.vault import keys
 
     manager = _workspace(args).endpoints
-    name = _one(manager, args.name)
+    # Keys are there without an endpoint too: stk-ml serve makes them, under the name of its model.
+    name = args.name if args.name in keys.by_endpoint(manager.vault.names()) else _one(manager, args.name)
     if args.regenerate:
         keys.regenerate(manager.vault, name, args.regenerate)
         out.say(f"the {args.regenerate} key of {name} is new; the old one ends within a second, the other stays valid")
     found = dict(keys.read(manager.vault, name))
     if args.show:
         if args.show not in found:
-            raise UnknownNameError("key", args.show, found, hint=f"stk-ml endpoint start {name} makes both")
+            raise UnknownNameError("key", args.show, found, hint="stk-ml endpoint start and stk-ml serve make both")
         out.document({"endpoint": name, args.show: found[args.show]})
         out.line(found[args.show])
         return 0

@@ -107,7 +107,7 @@ def _serve(
 
     def announce(app: object) -> None:
         if deployment:
-            out.say(_where(deployment, where))
+            out.say(_where(deployment, where, settings.auth))
 
     worker.run(
         listening,
@@ -145,22 +145,22 @@ def _several(args: argparse.Namespace, settings: Settings, out: Output, deployme
         contracts.write(EndpointState(deployment.model, 1, (deployment,)), folder.state_file)
         command = [sys.executable, "-m", "stk_ml", "serve", "--endpoint-folder", str(folder.path), *_handed_on(args)]
         supervisor = Supervisor(folder, command, listening, args.workers)
-        where = "http://{}:{}".format(*listening.getsockname()[:2])
-        watcher = threading.Thread(target=_watch, args=(folder, args.workers, out, deployment, where), daemon=True)
+        where = _where(deployment, "http://{}:{}".format(*listening.getsockname()[:2]), settings.auth)
+        watcher = threading.Thread(target=_watch, args=(folder, args.workers, out, where), daemon=True)
         watcher.start()
         supervisor.run()
     return 0
 
 
-def _watch(folder: Folder, workers: int, out: Output, deployment: Deployment, where: str) -> None:
-    """Tells when every worker answers, and what keeps one from it."""
+def _watch(folder: Folder, workers: int, out: Output, where: str) -> None:
+    """Tells where once every worker answers, and what keeps one from it."""
     import time
 
     told = ""
     while folder.path.is_dir():
         statuses = _statuses(folder)
         if len(statuses) == workers and all(status.ready for status in statuses):
-            out.say(_where(deployment, where))
+            out.say(where)
             return
         trouble = next((status.error for status in statuses if status.error), "")
         if trouble and trouble != told:
@@ -193,8 +193,11 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _where(deployment: Deployment, where: str) -> str:
-    return f"{deployment.model}:{deployment.version} at {where}/score; people look at {where}/docs"
+def _where(deployment: Deployment, where: str, auth: str) -> str:
+    lines = [f"{deployment.model}:{deployment.version} at {where}/score; people look at {where}/docs"]
+    if auth in ("any", "key"):
+        lines.append(f"a key: stk-ml endpoint keys {deployment.model} --show primary")
+    return "\n".join(lines)
 
 
 def _listen(args: argparse.Namespace) -> socket.socket:
