@@ -3,7 +3,8 @@
 :func:`build` compiles the source of this package where a C compiler is there (a tenth of a second); :func:`load` makes
 a model ready (a twentieth) and gives it out only when its scores equal LightGBM's on every row tried. Whatever is
 missing or odd, the answer is None and LightGBM scores. The library is native code, so it is loaded only from a folder
-that is the user's own and closed to others; never from a model.
+that is the user's own and closed to others, never from a model; and only while its sha256 is what build wrote beside
+it, because a library that the disk has damaged kills the process that loads it.
 """
 
 from __future__ import annotations
@@ -145,10 +146,10 @@ def build(cache: Path) -> Path | None:
         user's own and closed to others. The log says why.
     """
     file = cache / _name()
-    if _trusted(file):
+    if _trusted(file) and _whole(file):
         return file
     compiler = _compiler()
-    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    aside, digest_aside = (path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (file, _digest_file(file)))
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         if compiler is None or not _closed(cache):
@@ -158,16 +159,19 @@ def build(cache: Path) -> Path | None:
         command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(aside), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603
         aside.chmod(0o500)
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
-        aside.replace(file)
+        digest_aside.write_text(_digest(aside), "ascii")
+        for path, name in ((aside, file), (digest_aside, _digest_file(file))):
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+            path.replace(name)
     except (OSError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error).encode()
         _LOG.warning("models are scored by LightGBM: compiling failed: %s", told.decode(errors="replace").strip())
         return None
     finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+        for path in (aside, digest_aside):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     return file
 
 
@@ -184,15 +188,18 @@ def load(
             every category and one more.
 
     Returns:
-        None when there is no trusted library, the model has what is left to LightGBM, or a score differs.
+        None when there is no trusted and undamaged library, the model has what is left to LightGBM, or a score differs.
     """
     file = cache / _name()
     if not _trusted(file):
         return None
+    if not _whole(file):
+        _LOG.warning("this model is scored by LightGBM: %s differs from its sha256", file)
+        return None
     try:
         masks = quickscorer.read(text)
         compiled = CompiledBooster(file, masks)
-    except (quickscorer.UnsupportedModelError, OSError) as error:
+    except (quickscorer.UnsupportedModelError, OSError, AttributeError) as error:  # the last: another library
         _LOG.info("this model is scored by LightGBM: %s", error)
         return None
     matrices = [_made_up(masks)] if rows is None else [_made_up(masks), rows]
@@ -249,6 +256,22 @@ def _trusted(file: Path) -> bool:
         and not status.st_mode & 0o022
         and _closed(file.parent)
     )
+
+
+def _whole(file: Path) -> bool:
+    """Whether a library is still what was compiled."""
+    try:
+        return _digest(file) == _digest_file(file).read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _digest_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
 
 
 def _closed(folder: Path) -> bool:

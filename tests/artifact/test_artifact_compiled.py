@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
 import random
@@ -115,7 +116,7 @@ def test_building_again_gives_the_same_file(cache: Path) -> None:
     before = first.stat().st_mtime_ns
     assert compiled.build(cache) == first
     assert first.stat().st_mtime_ns == before
-    assert [file.name for file in cache.iterdir()] == [first.name]
+    assert {file.name for file in cache.iterdir()} == {first.name, f"{first.name}.sha256"}
 
 
 def test_two_processes_may_build_at_once(tmp_path: Path, cache: Path) -> None:
@@ -126,7 +127,8 @@ def test_two_processes_may_build_at_once(tmp_path: Path, cache: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     told = {process.communicate()[0].strip() for process in running}
     assert len(told) == 1
-    assert [str(file) for file in folder.iterdir()] == list(told)
+    assert {str(file).removesuffix(".sha256") for file in folder.iterdir()} == told
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_without_a_compiler_there_is_none(
@@ -155,6 +157,11 @@ def test_a_compiler_that_fails_leaves_nothing(
     assert not list((tmp_path / "cache").iterdir())
 
 
+def sign(file: Path) -> None:
+    """Writes the sha256 of a library that was not built, as if it had been."""
+    file.with_name(f"{file.name}.sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())
+
+
 def _public(folder: Path, file: Path) -> None:
     folder.chmod(0o755)
 
@@ -181,6 +188,7 @@ def _foreign(folder: Path, file: Path) -> None:
 def _garbage(folder: Path, file: Path) -> None:
     file.chmod(0o700)
     file.write_bytes(b"\x7fELF and no more")
+    sign(file)
 
 
 @pytest.mark.parametrize("spoil", [_public, _writable, _linked, _linked_folder, _foreign, _garbage])
@@ -189,12 +197,72 @@ def test_a_library_that_others_could_have_put_there_is_not_loaded(
 ) -> None:
     folder = tmp_path / "native"
     shutil.copytree(cache, folder)
-    (file,) = folder.iterdir()
+    (file,) = folder.glob("*.so")
     assert compiled.load(booster.model_to_string(), folder) is not None
     copy = tmp_path / "other"  # a path that this process has not loaded yet
     shutil.copytree(cache, copy)
     spoil(copy, copy / file.name)
     assert compiled.load(booster.model_to_string(), copy) is None
+
+
+def _half(library: bytes) -> bytes:
+    return library[: len(library) // 2]
+
+
+def _zeroed(library: bytes) -> bytes:
+    return library[: len(library) // 2] + bytes(len(library) - len(library) // 2)
+
+
+def _empty(library: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [_half, _zeroed, _empty])
+def test_a_damaged_library_is_not_loaded_and_built_anew(
+    damage: Callable[[bytes], bytes], tmp_path: Path, cache: Path, booster: lightgbm.Booster
+) -> None:
+    """In a process of its own: to load it would end the process by a signal."""
+    folder = tmp_path / "native"
+    shutil.copytree(cache, folder)
+    (file,) = folder.glob("*.so")
+    whole = file.read_bytes()
+    file.chmod(0o700)
+    file.write_bytes(damage(whole))
+    (tmp_path / "booster.txt").write_text(booster.model_to_string())
+    script = f"""
+from pathlib import Path
+from stk_ml.artifact import compiled
+top = Path({str(tmp_path)!r})
+text = (top / "booster.txt").read_text()
+assert compiled.load(text, top / "native") is None
+assert compiled.build(top / "native") is not None
+assert compiled.load(text, top / "native") is not None
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "differs from its sha256" in done.stderr
+
+
+def test_a_library_whose_sha256_is_lost_is_built_anew(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "native"
+    shutil.copytree(cache, folder)
+    (file,) = folder.glob("*.so")
+    digest = file.with_name(f"{file.name}.sha256")
+    digest.write_bytes(b"\xff")
+    assert compiled.build(folder) == file
+    assert digest.read_text() == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_another_library_is_not_used(tmp_path: Path, cache: Path, booster: lightgbm.Booster) -> None:
+    folder = tmp_path / "native"
+    folder.mkdir(mode=0o700)
+    (name,) = (file.name for file in cache.glob("*.so"))
+    (tmp_path / "other.c").write_text("int other(void) { return 1; }")
+    compiler = compiled._compiler()
+    assert compiler is not None
+    subprocess.run([*compiler, *compiled._FLAGS, str(tmp_path / "other.c"), "-o", str(folder / name)], check=True)
+    sign(folder / name)
+    assert compiled.load(booster.model_to_string(), folder) is None
 
 
 def test_it_is_not_built_into_a_folder_that_is_open_to_others(tmp_path: Path, cache: Path) -> None:
@@ -215,10 +283,11 @@ def test_a_scorer_that_scores_otherwise_is_not_used(
     assert wrong.read_text() != source
     folder = tmp_path / "native"
     folder.mkdir(mode=0o700)
-    (name,) = (file.name for file in cache.iterdir())
+    (name,) = (file.name for file in cache.glob("*.so"))
     compiler = compiled._compiler()
     assert compiler is not None
     subprocess.run([*compiler, *compiled._FLAGS, str(wrong), "-o", str(folder / name), "-lm"], check=True)
+    sign(folder / name)
     assert compiled.load(booster.model_to_string(), folder) is None
     assert "differ from its own" in caplog.text
 
@@ -228,7 +297,7 @@ def test_a_damaged_text_is_refused_or_read_and_never_scored_out_of_bounds(
 ) -> None:
     """LightGBM reads first, and the seal is checked before; still nothing in the text may reach beyond its arrays."""
     text, dice = booster.model_to_string(), random.Random(3)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.so")
     numbers = [place for place, letter in enumerate(text) if letter.isdigit()]
     read = 0
     for _ in range(300):
