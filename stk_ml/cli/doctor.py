@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stk_ml.cli.output import Output
-from stk_ml.errors import StkMlError
+from stk_ml.errors import SettingError, StkMlError
 
 if TYPE_CHECKING:
     from stk_ml.settings import Settings
@@ -102,7 +102,10 @@ def _token_keys(settings: Settings) -> Check:
     if "://" not in where and not Path(where).exists():
         return Check("token keys", None, f"no keys at {where} yet", "stk-ml token makes a dev issuer")
 
-    source = key_source(settings.token_keys, patience=5.0)
+    try:
+        source = key_source(settings.token_keys, patience=5.0)
+    except SettingError as error:
+        return Check("token keys", False, str(error), error.hint)
     try:
         count = len(source.current(time.time()).keys)
     except StkMlError as error:

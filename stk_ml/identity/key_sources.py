@@ -108,7 +108,10 @@ class JwksUrl:
         timeout: float = 5.0,
         patience: float = 0.2,
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # its text may hold a password
+            raise SettingError("token_keys: this is no URL", hint="set an https URL, or a file") from None
         if not (parts.scheme == "https" and parts.hostname) and not (
             parts.scheme == "http" and parts.hostname in _LOOPBACK
         ):

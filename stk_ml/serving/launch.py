@@ -64,7 +64,8 @@ def verifier(settings: Settings, endpoint: str, *, create: bool) -> Verifier:
         create: whether missing keys are made.
 
     Raises:
-        SettingError: the setting is none of ``any``, ``key``, ``token``, ``none``, or nothing could be shown at all.
+        SettingError: the setting is none of ``any``, ``key``, ``token``, ``none``, nothing could be shown at all, or
+            ``token_keys`` is no place that keys are taken from.
     """
     from stk_ml.vault import keys
     from stk_ml.vault.local import FileSecretStore
@@ -74,19 +75,32 @@ def verifier(settings: Settings, endpoint: str, *, create: bool) -> Verifier:
         raise SettingError(f"auth {way!r} is not known", hint=closest(way, WAYS))
     if way == "none":
         return NoVerifier()
+    if way in ("any", "token"):
+        _check_token_keys(settings)
     ring = None
     if way in ("any", "key"):
         store = FileSecretStore(settings.vault)
         if create:
             keys.ensure(store, endpoint)
         ring = KeyRing(store, endpoint)
-    tokens = TokensLater(settings) if way in ("any", "token") else None
-    if way == "token" and "://" not in settings.token_keys and not Path(settings.token_keys).is_file():
+    return HeaderVerifier(ring, TokensLater(settings) if way in ("any", "token") else None)
+
+
+def _check_token_keys(settings: Settings) -> None:
+    """Refuses keys that no token could ever be checked with: a caller would be the first to notice."""
+    where = settings.token_keys
+    if "://" in where:
+        from stk_ml.identity.jwt import key_source
+
+        try:
+            key_source(where)
+        except SettingError as error:
+            raise SettingError(f"{error}, as {settings.origins['token_keys']} says", hint=error.hint) from error
+    elif settings.auth == "token" and not Path(where).is_file():
         raise SettingError(
-            f"auth is token, and there are no keys of an issuer at {settings.token_keys}",
+            f"auth is token, and there are no keys of an issuer at {where}",
             hint="stk-ml token makes a dev issuer; for Entra ID set token_keys, token_issuer and token_audience",
         )
-    return HeaderVerifier(ring, tokens)
 
 
 class TokensLater:

@@ -97,3 +97,14 @@ def test_doctor_fails_on_a_vault_that_others_may_read_and_on_bad_keys(
     assert (found["token keys"]["ok"], found["token keys"]["hint"]) == (False, "none of its keys can be used")
     jwks.write_bytes(b"{")
     assert "holds no JSON Web Key Set" in str(checks(capfd)["token keys"]["detail"])
+
+
+def test_doctor_shows_a_place_that_keys_are_not_taken_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STK_ML_TOKEN_KEYS", "http://ada:secret@login.example/keys")
+    found = checks(capfd)
+    assert found["token keys"]["ok"] is False
+    assert "over https, not from 'http://login.example/keys'" in str(found["token keys"]["detail"])
+    assert "profile" in found
+    assert "secret@" not in json.dumps(found)
