@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stk_ml.errors import InvalidRowsError, RequestError, StkMlError
+from stk_ml.errors import DataError, InvalidRowsError, RequestError, StkMlError
 
 if TYPE_CHECKING:
     from stk_ml.serving.decoding.rows import Rows
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
+#: Sent where no request could be read.
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 30\r\nconnection: close\r\n\r\nThe request head is too large."
+)
 _CLOSE = (b"connection", b"close")
 
 
@@ -69,7 +74,7 @@ def error_of(fields: dict[str, Any], path: str) -> dict[str, Any]:
 
 def status(failure: StkMlError) -> int:
     """The HTTP status of an error; 500 for what is not the caller's doing."""
-    return int(getattr(failure, "status", 500))
+    return int(getattr(failure, "status", 422 if isinstance(failure, DataError) else 500))
 
 
 def start(

@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 
 from stk_ml.errors import RequestError
 from stk_ml.serving import answers, information
+from stk_ml.serving.bodies import Receive
 from stk_ml.serving.limits import Limits
 from stk_ml.serving.protocol import Hook, Models, Verifier
-from stk_ml.serving.scoring import Receive, Scope, Scoring, Send
+from stk_ml.serving.scoring import Scope, Scoring, Send
 
 _SCORE = ("/score", "/invocations")
 
@@ -85,7 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _sweep(scoring: Scoring) -> None:
     while True:
         await asyncio.sleep(min(1.0, scoring.limits.seconds / 4))
-        scoring.expire()
+        scoring.bodies.expire()
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

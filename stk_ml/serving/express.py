@@ -9,43 +9,83 @@ version is pinned.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from stk_ml.serving import answers
 from stk_ml.serving.scoring import Scoring
 
 _ROUTES = {b"/score": "/score", b"/invocations": "/invocations"}
+_HOP = (b"upgrade", b"connection", b"http2-settings")
 
 
-def protocol(scoring: Scoring) -> type[HttpToolsProtocol]:
-    """The protocol class whose connections ask ``scoring`` first."""
+def protocol(scoring: Scoring, *, shortcut: bool = True) -> type[HttpToolsProtocol]:
+    """The protocol class of a worker's connections.
+
+    Args:
+        scoring: answers plain single rows.
+        shortcut: whether it is asked at all; without, only the bounds on heads and the refusal of upgrades remain.
+    """
 
     class ExpressProtocol(HttpToolsProtocol):
         express: Callable[[str, Any, bytes], bytes | None] = staticmethod(scoring.express)
         limits = scoring.limits
         parts: list[bytes] | None = None
-        #: Since when the head of a request is awaited; None while a request is in work.
+        #: Since when the rest of a request is awaited, as uvicorn does not bound it; None while nothing is.
         waiting: float | None = None
+        #: Bytes of a head that is not complete.
+        head = 0
+        heading = True
+        upgraded = False
 
         def connection_made(self, transport: Any) -> None:
             self.waiting = time.monotonic()
             super().connection_made(transport)
 
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
+            if self.heading:
+                self.head += len(data)
+                if self.head > self.limits.head_bytes and not self._complete(data):
+                    self.transport.write(answers.HEAD_TOO_LARGE)
+                    self.transport.close()
+                    return
+            self._unset_keepalive_if_required()
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                self._without_upgrade(data[stopped.args[0] :])
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
             if self.parts is not None:
                 self.hand_over()
 
+        def _complete(self, data: bytes) -> bool:
+            """Whether a head ends early enough in the data that made it too long."""
+            before = self.head - len(data)
+            return 0 <= data.find(b"\r\n\r\n") <= self.limits.head_bytes - before
+
+        def _without_upgrade(self, rest: bytes) -> None:
+            """Reads a request anew as if no upgrade was asked for (RFC 9110, 7.8): the parser would skip its body."""
+            lines = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+            lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _HOP]
+            self.upgraded = False
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(b"".join(lines) + b"\r\n" + rest)
+
         def on_message_begin(self) -> None:
-            self.waiting = time.monotonic()
+            self.waiting, self.heading = time.monotonic(), True
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self.waiting = None
+            self.heading, self.head = False, 0
+            if self.parser.should_upgrade():
+                return
             if (
-                self.url in _ROUTES
+                shortcut
+                and self.url in _ROUTES
                 and (self.cycle is None or self.cycle.response_complete)
                 and not self.expect_100_continue
                 and not self.flow.write_paused
@@ -63,6 +103,9 @@ def protocol(scoring: Scoring) -> type[HttpToolsProtocol]:
                 self.parts.append(body)
 
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
+            self.waiting, self.heading = None, True
             if self.parts is None:
                 super().on_message_complete()
                 return
@@ -88,10 +131,15 @@ def protocol(scoring: Scoring) -> type[HttpToolsProtocol]:
     return ExpressProtocol
 
 
-def close_idle_heads(connections: Any, seconds: float) -> None:
-    """Closes the connections that have owed the head of a request for longer than so many seconds."""
+def close_overdue(connections: Iterable[Any], seconds: float) -> None:
+    """Closes connections that have owed the rest of a request for longer than so many seconds.
+
+    While the app still waits for a body, it is the app that answers; this is for heads, and for bodies whose request
+    was answered early.
+    """
     oldest = time.monotonic() - seconds
     for connection in list(connections):
-        waiting = getattr(connection, "waiting", None)
-        if waiting is not None and waiting < oldest and not connection.transport.is_closing():
+        waiting, cycle = getattr(connection, "waiting", None), connection.cycle
+        in_work = cycle is not None and not cycle.response_complete
+        if waiting is not None and waiting < oldest and not in_work and not connection.transport.is_closing():
             connection.transport.close()

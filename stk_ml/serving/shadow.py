@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stk_ml.serving.decoding.decoder import Decoder
+    from stk_ml.serving.decoding.rows import Rows
     from stk_ml.serving.routing import Routes
     from stk_ml.serving.served import ServedModel
 
@@ -20,11 +23,18 @@ _LENGTH = 4096
 
 @dataclass(frozen=True)
 class Copy:
-    """A request that was answered: its id, its body as it was decoded, and the scores that its caller got."""
+    """A request that was answered.
+
+    Attributes:
+        request_id: of the request.
+        size: of its body, in bytes.
+        decode: gives its rows to the decoder of another model.
+        scores: that its caller got.
+    """
 
     request_id: bytes
-    body: bytes
-    content_type: str
+    size: int
+    decode: Callable[[Decoder], Rows]
     scores: tuple[float, ...]
 
 
@@ -48,9 +58,9 @@ class Shadower:
         """Takes a copy for every shadow but the one that answered; returns at once."""
         with self._lock:
             self._waiting.append((routes, answered, copy))
-            self._bytes += len(copy.body)
+            self._bytes += copy.size
             while len(self._waiting) > self._length or self._bytes > self._most:
-                self._bytes -= len(self._waiting.popleft()[2].body)
+                self._bytes -= self._waiting.popleft()[2].size
                 self.dropped += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
@@ -73,14 +83,14 @@ class Shadower:
             if not self._waiting:
                 return None
             taken = self._waiting.popleft()
-            self._bytes -= len(taken[2].body)
+            self._bytes -= taken[2].size
             return taken
 
 
 def _score(shadow: ServedModel, copy: Copy) -> None:
     request_id = copy.request_id.decode()
     try:
-        rows = shadow.decoder.decode(copy.body, copy.content_type, partial=True, nan=True)
+        rows = copy.decode(shadow.decoder)
         scores = shadow.predictor.many(rows.matrix)
     except Exception as error:
         log.warning("shadow %s could not score request %s: %s", shadow.deployment.name, request_id, error)

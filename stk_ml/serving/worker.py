@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -33,6 +34,8 @@ from stk_ml.serving.protocol import Hook, Verifier
 log = logging.getLogger("stk_ml.serving")
 _TICK = 0.2
 _BACKLOG = 2048
+_FEW, _TURN = 8, 0.001
+_M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,17 @@ class Telemetry:
 class DrainingServer(uvicorn.Server):
     """uvicorn, with a fair share of the connections and an end that fails no request.
 
-    It accepts one connection per turn of the event loop: of several workers at one socket, an event loop that accepts
-    all that wait would take every connection and leave the others idle.
+    Of several workers at one socket, an event loop that accepts all that wait would take every connection and leave the
+    others idle. So it accepts one per turn, and once it has a few, pauses after each so that the others have theirs.
 
-    On SIGTERM it stops to accept; connections that are open are still answered, each answer closing its connection, and
-    an idle one is closed after a moment in which a request that was on its way has arrived.
+    On SIGTERM it says that it is not ready and goes on answering for a moment, in which whoever sends callers here
+    takes notice; each answer closes its connection. Then it answers those that wait to be accepted, listens no more,
+    and closes idle connections after a moment in which a request that was on its way has arrived.
     """
 
-    def __init__(self, config: uvicorn.Config, app: ScoringApp, linger: float, grace: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: ScoringApp, *, linger: float, grace: float, shared: bool) -> None:
         super().__init__(config)
-        self._app, self._linger, self._grace = app, linger, grace
+        self._app, self._linger, self._grace, self._shared = app, linger, grace, shared
         self._accepting: set[asyncio.Task[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,8 +95,15 @@ class DrainingServer(uvicorn.Server):
             loop.remove_reader(listening.fileno())
             loop.call_later(0.1, self._listen, listening)
             return
+        self._take(connection)
+        if self._shared and len(self.server_state.connections) + len(self._accepting) >= _FEW:
+            loop.remove_reader(listening.fileno())
+            loop.call_later(_TURN, self._listen, listening)
+
+    def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
         task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
@@ -104,22 +115,30 @@ class DrainingServer(uvicorn.Server):
         )
 
     async def on_tick(self, counter: int) -> bool:
-        """Also closes connections on which the head of a request is overdue."""
+        """Also closes connections on which the rest of a request is overdue."""
         if counter % 10 == 0:
-            express.close_idle_heads(self.server_state.connections, self._grace)
+            express.close_overdue(self.server_state.connections, self._grace)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains, then ends as uvicorn does."""
         self._app.scoring.draining = True
+        if signal.SIGINT not in self._captured_signals:
+            await self._wait(lambda: False)
         for listening in sockets or ():
             asyncio.get_running_loop().remove_reader(listening.fileno())
+            with contextlib.suppress(OSError):
+                while True:
+                    self._take(listening.accept()[0])
             listening.close()
-        deadline = time.monotonic() + self._linger
-        while self.server_state.connections and time.monotonic() < deadline and not self.force_exit:
-            await asyncio.sleep(0.02)
+        await self._wait(lambda: not self.server_state.connections and not self._accepting)
         self.config.timeout_graceful_shutdown = max(1, round(self._grace))
         await super().shutdown()
+
+    async def _wait(self, over: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._linger
+        while time.monotonic() < deadline and not self.force_exit and not over():
+            await asyncio.sleep(0.02)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -165,6 +184,7 @@ def run(
         StkMlError: a given deployment cannot be loaded.
     """
     limits = limits or Limits()
+    return_memory()
     sys.setswitchinterval(0.001)  # a thread that decodes a large body gives way to small requests sooner
     models = LoadedModels(telemetry.open, limits, cache, telemetry.release)
     app = create_app(models, telemetry.unrouted, verifier, limits=limits, secured=secured)
@@ -174,7 +194,7 @@ def run(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=express.protocol(app.scoring) if shortcut else "httptools",
+        http=express.protocol(app.scoring, shortcut=shortcut),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -183,7 +203,7 @@ def run(
         backlog=_BACKLOG,
         timeout_keep_alive=75,
     )
-    server = DrainingServer(config, app, limits.linger, limits.seconds)
+    server = DrainingServer(config, app, linger=limits.linger, grace=limits.seconds, shared=duty is not None)
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(server, listening, duty, lambda: announce(app), telemetry.tidy if index == 0 else None))
@@ -270,6 +290,12 @@ class _Duty:
         )
         with contextlib.suppress(OSError):
             contracts.write(status, self.folder.folder / "workers" / f"{self.index}.json")
+
+
+def return_memory() -> None:
+    """Lets glibc give large bodies back to the system: by itself it comes to keep them, in pieces (mallopt(3))."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def resident() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,6 +121,113 @@ def test_more_requests_than_allowed_are_told_to_come_again(served: Scorer) -> No
     assert len(busy) == 4
     assert all(b"retry-after: 1" in answer for answer in busy)
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers if answer not in busy)
+
+
+def head(served: Scorer, *lines: str, path: str = "/score") -> bytes:
+    first = (f"POST {path} HTTP/1.1", "host: x", f"x-api-key: {served.headers['x-api-key']}")
+    return "\r\n".join((*first, "content-type: application/json", *lines, "", "")).encode()
+
+
+def answer(line: socket.socket) -> bytes:
+    """One whole answer; more when more came with it."""
+    seen = b""
+    while b"\r\n\r\n" not in seen:
+        seen += line.recv(65536)
+    top, _, rest = seen.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", top)
+    while found and len(rest) < int(found[1]):
+        rest += line.recv(65536)
+    return top + b"\r\n\r\n" + rest
+
+
+def test_a_head_that_does_not_end_is_cut_off(served: Scorer) -> None:
+    with served.raw() as line:
+        line.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                line.sendall(b"x-filler: " + b"a" * 8000 + b"\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert line.recv(4096).startswith(b"HTTP/1.1 431")
+    with served.raw() as line, contextlib.suppress(OSError):
+        line.sendall(b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert line.recv(4096).startswith(b"HTTP/1.1 431")
+
+
+def test_a_large_body_behind_a_short_head_is_no_long_head(served: Scorer, record: dict[str, Any]) -> None:
+    body = json.dumps({"data": [record] * 900}).encode()
+    with served.raw() as line:
+        line.sendall(head(served, f"content-length: {len(body)}") + body)
+        assert line.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_an_upgrade_is_ignored_and_its_body_is_a_body(served: Scorer, record: dict[str, Any], pieces: int) -> None:
+    body = json.dumps({"data": [record]}).encode()
+    smuggled = head(served, "content-length: 0", path="/invocations")
+    for content, code in ((body, b"200"), (smuggled, b"400")):
+        asked = head(
+            served,
+            "connection: Upgrade, HTTP2-Settings",
+            "upgrade: h2c",
+            "http2-settings: AAMAAABkAAQAAP__",
+            f"content-length: {len(content)}",
+        )
+        with served.raw() as line:
+            line.settimeout(3)
+            if pieces == 2:
+                line.sendall(asked)
+                time.sleep(0.05)
+                line.sendall(content)
+            else:
+                line.sendall(asked + content)
+            got = answer(line)
+            assert got.startswith(b"HTTP/1.1 " + code)
+            assert got.count(b"HTTP/1.1 ") == 1
+            line.sendall(head(served, f"content-length: {len(body)}") + body)
+            assert answer(line).startswith(b"HTTP/1.1 200")
+
+
+def test_a_refused_request_does_not_hold_its_connection_by_a_trickling_body(served: Scorer) -> None:
+    with served.raw() as line:
+        line.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        assert line.recv(4096).startswith(b"HTTP/1.1 401")
+        line.settimeout(8)
+        for _ in range(20):
+            try:
+                line.sendall(b" ")
+            except OSError:
+                break
+            time.sleep(0.3)
+        else:
+            raise AssertionError("still open after 6 s, with a limit of 2 s")
+
+
+def test_work_that_may_be_heavy_delays_no_small_request(served: Scorer, record: dict[str, Any]) -> None:
+    rows = gzip.compress(json.dumps({"data": [record] * 1000}).encode())
+    heavy = {**served.headers, "content-encoding": "gzip"}
+    assert len(rows) < 32_000
+    done = threading.Event()
+
+    def explain() -> None:
+        for _ in range(5):
+            status, answer = post(served.connection(), rows, heavy, "/score?explain=true")
+            assert (status, len(answer.get("explanations", ()))) in ((200, 1000), (504, 0))
+        done.set()
+
+    asking = threading.Thread(target=explain)
+    asking.start()
+    connection, answered = served.connection(), 0
+    while not done.is_set():
+        assert post(connection, {"data": [record]}, served.headers)[0] == 200
+        answered += 1
+    asking.join()
+    assert answered > 50
+
+
+def test_too_many_rows_to_explain_are_refused(project: Path, folder: Path, record: dict[str, Any]) -> None:
+    with scorer(project, folder) as running:
+        status, answer = post(running.connection(), {"data": [record] * 1001}, running.headers, "/score?explain=true")
+    assert (status, answer["error"]["type"]) == (413, "too_large")
 
 
 def test_pipelined_requests_are_answered_in_order(served: Scorer, record: dict[str, Any]) -> None:
@@ -418,3 +528,34 @@ def test_a_worker_without_a_supervisor_ends(project: Path, folder: Path, tmp_pat
         time.sleep(0.05)
     assert contracts.read(WorkerStatus, file).pid == worker
     assert not contracts.read(WorkerStatus, file).ready
+
+
+def test_a_draining_worker_is_not_ready_and_still_answers_new_callers(
+    project: Path, folder: Path, record: dict[str, Any]
+) -> None:
+    with scorer(project, folder) as running:
+        running.process.send_signal(signal.SIGTERM)
+        ready, deadline = 200, time.monotonic() + 5
+        while ready == 200 and time.monotonic() < deadline:
+            connection = running.connection()
+            connection.request("GET", "/health/ready")
+            ready = connection.getresponse().status
+        assert ready == 503
+        assert post(running.connection(), {"data": [record]}, running.headers)[0] == 200
+        assert running.process.wait(30) == 0
+
+
+def test_what_was_given_up_is_not_logged_as_scored(project: Path, folder: Path, record: dict[str, Any]) -> None:
+    from stk_ml.telemetry.local import ParquetPredictionLog
+
+    log = project / "log-of-refusals"
+    rows = {"data": [record] * 1000}
+    with scorer(project, folder, "--timeout", "0.05", environ={"STK_ML_TELEMETRY": str(log)}) as running:
+        connection = running.connection()
+        codes = [post(connection, rows, running.headers, "/score?explain=true")[0] for _ in range(5)]
+        assert post(connection, {"data": [{**record, "km": "far"}]}, running.headers)[0] == 422
+        running.stop()
+    seen = ParquetPredictionLog(log).observe("late-parcel", "v0", 0, time.time() + 60)
+    assert 504 in codes
+    assert (seen.requests, seen.errors) == (6, codes.count(504))
+    assert seen.scores == 1000 * codes.count(200)
