@@ -83,17 +83,16 @@ def _metadata(routes: Routes, name: str, version: str) -> dict[str, Any]:
 
 
 def openapi(routes: Routes, *, secured: bool) -> dict[str, Any]:
-    """The OpenAPI document of what is served: one entry per model and version, with golden rows as examples."""
-    from stk_ml.artifact.golden import Golden
+    """The OpenAPI document of what is served: one entry per model and version, with made-up rows as examples."""
     from stk_ml.serving.openapi import document
 
     seen: dict[tuple[str, str], Any] = {}
     for model in (*routes.live, *routes.served):
         identity = (model.deployment.model, str(model.deployment.version))
         if identity not in seen:
-            records = Golden.load(Path(model.deployment.folder)).records[:2]
-            problem = model.predictor.document.problem
-            seen[identity] = (*identity, model.predictor.schema, problem, records, model.decoder.policy)
+            predictor = model.predictor
+            columns = predictor.schema, predictor.document.problem, model.examples
+            seen[identity] = (*identity, *columns, model.decoder.policy)
     return document(list(seen.values()), title="stk-ml scoring", version=VERSION, auth=secured)
 
 

@@ -55,7 +55,7 @@ class LoadedModels:
             if kept is None:
                 served.append(ServedModel.load(deployment, self._hook, self._limits, self._cache))
             else:
-                served.append(ServedModel(deployment, kept.predictor, kept.decoder, kept.hook))
+                served.append(ServedModel(deployment, kept.predictor, kept.decoder, kept.hook, kept.examples))
         self.routes = Routes(served, revision)
         kept_hooks = [model.hook for model in served]
         for model in before.values():

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stk_ml import model_spec
+from stk_ml.artifact import profile
 from stk_ml.artifact.predictor import Predictor
+from stk_ml.artifact.profile import Profile
 from stk_ml.endpoint_state import Deployment
 from stk_ml.errors import IntegrityError, RequestError
 from stk_ml.model_policies import ServingSpec
 from stk_ml.serving.decoding.decoder import Decoder
+from stk_ml.serving.examples import examples
 from stk_ml.serving.limits import Limits
 from stk_ml.serving.protocol import Hook
 
@@ -31,10 +34,19 @@ class ServedModel:
         hook: takes what was scored.
         single: whether one row is scored in microseconds, so that it needs no thread.
         about: the end of a JSON answer, from the model's name on.
+        examples: made-up records that it takes, for people; see :func:`stk_ml.serving.examples.examples`.
     """
 
-    def __init__(self, deployment: Deployment, predictor: Predictor, decoder: Decoder, hook: Hook) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        predictor: Predictor,
+        decoder: Decoder,
+        hook: Hook,
+        examples: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.deployment, self.predictor, self.decoder, self.hook = deployment, predictor, decoder, hook
+        self.examples = examples
         self.single = predictor.kind != "estimator"
         self.identity = {
             "name": deployment.model,
@@ -74,7 +86,8 @@ class ServedModel:
                 hint="the libraries differ from those it was trained with; stk-ml doctor lists them",
             )
         decoder = Decoder(predictor.schema, policy(folder), max_rows=limits.rows)
-        return cls(deployment, predictor, decoder, hook(deployment))
+        reference = Profile.load(folder) if (folder / profile.NAME).is_file() else None
+        return cls(deployment, predictor, decoder, hook(deployment), examples(predictor.schema, reference))
 
     def answers_to(self, name: str, version: str) -> bool:
         """Whether this is that model, and that version when one is named."""
