@@ -53,12 +53,16 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows per cell of all columns, one after the other; adds up. :meth:`FeatureBins.histograms` names the cells."""
+    """Rows per cell of all columns, one after the other, and outside each declared range; adds up.
+
+    :meth:`FeatureBins.histograms` and :meth:`FeatureBins.oddities` name them.
+    """
 
     cells: Cells
+    outside: Cells
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.cells + other.cells)
+        return Counts(self.cells + other.cells, self.outside + other.outside)
 
 
 class ColumnBins:
@@ -139,6 +143,8 @@ class FeatureBins:
         self._features = [ColumnBins(*pair) for pair in zip(profile.features, schema.fields, strict=True)]
         self._columns = [*self._features, ColumnBins(profile.score)]
         self._ends = np.cumsum([column.size for column in self._columns])
+        ranges = ((place, *_range(field)) for place, field in enumerate(schema.fields) if field.type != "category")
+        self._ranges = [(place, low, high) for place, low, high in ranges if (low, high) != (-np.inf, np.inf)]
 
     @classmethod
     def from_artifact(cls, folder: str | Path) -> FeatureBins:
@@ -156,9 +162,23 @@ class FeatureBins:
         columns = list(np.ascontiguousarray(matrix.T))
         parts = [bins.count(values) for bins, values in zip(self._features, columns, strict=True)]
         parts.append(self._columns[-1].count(np.empty(0) if scores is None else scores))
-        return Counts(np.concatenate(parts))
+        outside = [np.count_nonzero((columns[at] < low) | (columns[at] > high)) for at, low, high in self._ranges]
+        return Counts(np.concatenate(parts), np.array(outside, dtype=np.int64))
 
     def histograms(self, counts: Counts) -> Iterator[Histogram]:
         """The counts by column: the features in the model's order, then the score."""
         for column, cells in zip(self._columns, np.split(counts.cells, self._ends[:-1]), strict=True):
             yield column.histogram(cells)
+
+    def oddities(self, counts: Counts) -> Iterator[tuple[str, str, int]]:
+        """What a model's policy may let pass and the values show: what, column and rows; only where there are any."""
+        for column in self.histograms(counts):
+            if column.unseen:
+                yield "unseen_category", column.name, column.unseen
+        for (place, _, _), rows in zip(self._ranges, counts.outside.tolist(), strict=True):
+            if rows:
+                yield "out_of_range", self.schema.names[place], rows
+
+
+def _range(field: FeatureField) -> tuple[float, float]:
+    return -np.inf if field.minimum is None else field.minimum, np.inf if field.maximum is None else field.maximum

@@ -167,7 +167,10 @@ class Recorder:
             self._lose(0, error)
 
     def count(self, what: str, column: str, rows: int) -> None:
-        """Values that the model's policy lets pass."""
+        """Values that the model's policy lets pass, of a kind that the scored rows do not show.
+
+        Unseen categories and numbers outside their declared range are counted from the rows themselves.
+        """
         try:
             with self._lock:
                 self._tallies.count(what, column, rows)

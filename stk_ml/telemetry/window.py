@@ -94,12 +94,14 @@ class Window:
         yield from lists(columns)
 
     def events(self, end: float, about: dict[str, str]) -> Iterator[Event]:
-        """``stk.histogram`` of each column and the score, and the packed ``stk.predictions``."""
+        """``stk.histogram`` of each column and the score, ``stk.counted``, and the packed ``stk.predictions``."""
         if self._bins and self._counts:
             for column in self._bins.histograms(self._counts):
                 cells = {name: str(getattr(column, name)) for name in ("below", "above", "missing", "other", "unseen")}
                 what = {"feature": column.name, "kind": column.kind, "counts": json(column.counts), **cells}
                 yield Event(end, "stk.histogram", {**about, **what, "rows": str(column.rows)})
+            for oddity, name, rows in self._bins.oddities(self._counts):
+                yield Event(end, "stk.counted", {**about, "what": oddity, "column": clip(name), "rows": str(rows)})
         for piece in self._pieces:
             yield Event(end, "stk.predictions", {**about, **piece})
 

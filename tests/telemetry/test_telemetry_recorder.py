@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from telemetry_rigs import KINDS, SOURCE, bins_of, matrix_of, named, predictions, told
+from telemetry_rigs import KINDS, SOURCE, bins_of, column, matrix_of, named, predictions, told
 
 from stk_ml.artifact.profile import Profile
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
@@ -70,6 +70,33 @@ def test_single_and_many_rows_are_counted_and_told_by_id(
     ids = [f"single-{place}" for place in range(50)] + ["many"] * 150
     row_ids = [f"parcel-{place}" for place in range(50)] + [""] * 150
     assert predictions([batch]) == list(zip(ids, row_ids, scores.tolist(), [0] * 200, strict=True))
+
+
+def test_what_the_policy_lets_pass_is_counted_once_for_each_row_whichever_way_it_came() -> None:
+    fields = (
+        FeatureField("km", "number", minimum=0, maximum=5000),
+        FeatureField("stops", "integer", maximum=9),
+        FeatureField("weight", "number"),
+        FeatureField("kind", "category", KINDS),
+    )
+    columns = tuple(column(field.name, (0.0, 1.0), field.categories) for field in fields)
+    bins = FeatureBins(FeatureSchema(fields), Profile(("all",), {}, (), columns, ("all",), column("score", (0.0, 1.0))))
+    recorder = Recorder(SOURCE, bins, capacity=8, clock=lambda: 100.0)
+    odd = [-1.0, 10.0, 1e9, -1.0]
+    for place in range(10):
+        recorder.row(f"single-{place}", "", odd, 0.5)
+        recorder.row(f"good-{place}", "", [0.0, 9.0, np.nan, 1.0], 0.5)
+    recorder.rows("many", (), np.array([odd, [5000.0, np.nan, 1.0, np.nan]] * 10), [0.5] * 20)
+    recorder.count("wrong_type", "weight", 3)
+    found = [event.properties for event in named([recorder.drain(110.0)], "stk.counted")]
+    assert {(each["what"], each["column"]): int(each["rows"]) for each in found} == {
+        ("unseen_category", "kind"): 20,
+        ("out_of_range", "km"): 20,
+        ("out_of_range", "stops"): 20,
+        ("wrong_type", "weight"): 3,
+    }
+    assert len(found) == 4
+    assert not named([recorder.drain(120.0)], "stk.counted")
 
 
 def test_the_moments_of_the_scores_are_exact(recorder: Recorder, generator: np.random.Generator) -> None:
