@@ -1,6 +1,8 @@
 """Scores a file of rows in bounded memory, in the order of its rows.
 
-The scores are the same as the scoring app's. What is written has a hidden name beside ``out`` until it is whole.
+The scores are those that the scoring app gives for several rows at once. For a single row of a model with a sigmoid
+calibrator the app's score may differ in the last bit, because it calibrates one number by ``math.tanh`` and many by
+NumPy's. What is written has a hidden name beside ``out`` until it is whole.
 """
 
 from __future__ import annotations
@@ -83,14 +85,29 @@ def score_file(
 
     Raises:
         UsageError: no such file or column, an unknown suffix, a column of the file is named as the score's.
-        DataError: the file is not what its suffix says, or a column breaks the model's contract; the message names the
-            file, the rows and the column.
+        DataError: the file is not what its suffix says, a number is infinite, or a column breaks the model's contract;
+            the message names the file, the rows and the column.
         StorageError: the scores cannot be written.
 
     Example:
-        >>> import tempfile  # doctest: +SKIP
-        >>> score_file(model, "parcels.csv", "scores.parquet").rows  # doctest: +SKIP
-        31204
+        >>> import tempfile
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from stk_ml.artifact.calibrator import Calibrator
+        >>> from stk_ml.artifact.model import ModelDocument, TrainedModel
+        >>> from stk_ml.artifact.schema import FeatureField, FeatureSchema
+        >>> from stk_ml.artifact.scorer import EstimatorScorer
+        >>> about = 1, "cost", "regression", "estimator", "estimator.skops", "LinearRegression", 0, {}
+        >>> schema = FeatureSchema((FeatureField("km", "number"),))
+        >>> cost = LinearRegression().fit([[0.0], [10.0]], [1.0, 21.0])
+        >>> model = TrainedModel(ModelDocument(*about, schema, Calibrator(), "", "", {}), EstimatorScorer(cost, False))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     source = Path(folder) / "parcels.json"
+        ...     _ = source.write_text('[{"parcel": 7, "km": 2}, {"parcel": 8, "km": 4}]')
+        ...     result = score_file(model, source)
+        >>> Path(result.out).name, result.columns
+        ('parcels-scored.jsonl', ('parcel', 'score'))
+        >>> result.rows, round(result.mean_score, 6)
+        (2, 7.0)
     """
     started = perf_counter()
     source, target = Path(source), str(out) or str(default_out(Path(source)))
@@ -189,6 +206,7 @@ def _score(
         encoded = model.schema.encode(selected, unseen=unseen)
     except ColumnContractError as error:
         raise _placed(error, model.schema, selected, unseen, found.rows, source) from error
+    _refuse_infinite(encoded, found.rows, source)
     scores = model.calibrator.apply(model.scorer.raw(encoded))
     found.rows += len(scores)
     found.total += float(scores.sum())
@@ -211,6 +229,21 @@ def _placed(
     first = bisect_left(range(table.num_rows), True, key=lambda row: wrong(row + 1))
     where = f"{source}, row {before + first + 1:,}" if first < table.num_rows else str(source)
     return ColumnContractError(f"{where}: {error}", hint=error.hint)
+
+
+def _refuse_infinite(encoded: pa.Table, before: int, source: Path) -> None:
+    """No measurement is infinite, and the scoring app takes no such number either."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name, column in zip(encoded.column_names, encoded.columns, strict=True):
+        first = pc.index(pc.is_inf(column), True).as_py() if pa.types.is_floating(column.type) else -1
+        if first >= 0:
+            where = f"{source}, row {before + first + 1:,}"
+            raise ColumnContractError(
+                f"{where}: column {name!r} holds {column[first].as_py()}, no finite number",
+                hint="leave out what is not known, or give a finite number; above 1.8e308 a number counts as infinite",
+            )
 
 
 def _with(table: pa.Table, names: Sequence[str], columns: Sequence[Any]) -> pa.Table:

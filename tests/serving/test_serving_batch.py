@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,48 @@ def test_what_is_wrong_is_told_on_one_line_and_nothing_is_written(
     assert message in str(error.value)
     assert str(tmp_path / name) in str(error.value)
     assert "\n" not in str(error.value)
+    assert listed(tmp_path) == [name]
+
+
+def infinite(table: pa.Table, row: int) -> pa.Table:
+    """The same parcels, one with an infinite weight."""
+    weight = table.column("weight").to_pylist()
+    weight[row] = float("-inf")
+    return table.set_column(table.column_names.index("weight"), "weight", pa.array(weight, pa.float64()))
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.csv.gz", "p.parquet", "p.feather", "p.arrows", "folder"])
+def test_an_infinite_number_is_refused_in_every_table(
+    name: str, model: TrainedModel, table: pa.Table, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    WRITERS[name](infinite(table, 321), source)
+    before = listed(tmp_path)
+    with pytest.raises(DataError, match=rf"{re.escape(name)}, row 322: column 'weight' holds -inf") as error:
+        score_file(model, source, batch_rows=100)
+    assert error.value.hint
+    assert listed(tmp_path) == before
+
+
+@pytest.mark.parametrize("value", ["inf", "-Infinity", "1e999"])
+@pytest.mark.parametrize("column", ["km", "stops"])
+def test_an_infinite_number_of_text_is_refused(column: str, value: str, model: TrainedModel, tmp_path: Path) -> None:
+    record = {"km": "1", "weight": "", "stops": "2", "express": "true", "mode": "air", "depot": "001"}
+    rows = [record, {**record, column: value}]
+    text = "\n".join([",".join(record), *(",".join(row.values()) for row in rows)])
+    (tmp_path / "p.csv").write_text(text + "\n")
+    with pytest.raises(DataError, match=rf"p\.csv, row 2: column '{column}' holds -?inf, no finite number"):
+        score_file(model, tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
+def test_an_infinite_number_of_json_is_refused(name: str, model: TrainedModel, tmp_path: Path) -> None:
+    record = '{"km": KM, "weight": null, "stops": 1, "express": true, "mode": "air", "depot": "001"}'
+    records = [record.replace("KM", "1"), record.replace("KM", "1e999")]
+    (tmp_path / name).write_text("\n".join(records) if name == "p.jsonl" else f"[{','.join(records)}]")
+    with pytest.raises(DataError, match=r"p\.jsonl?(, (row|line) 2)?: ") as error:
+        score_file(model, tmp_path / name)
+    assert error.value.hint
     assert listed(tmp_path) == [name]
 
 
