@@ -92,7 +92,11 @@ class Predictor:
         return cls(folder, document, digest, _engine(folder, document, cache if compiled else None, threads))
 
     def many(self, matrix: Array) -> Array:
-        """The calibrated score of each row of a (rows, features) matrix; from any thread."""
+        """The calibrated score of each row of a (rows, features) matrix; from any thread.
+
+        Raises:
+            ColumnContractError: a number is too large for a scikit-learn estimator; :attr:`single` raises it too.
+        """
         return self.document.calibrator.apply(self._engine.many(matrix))
 
     def contributions(self, matrix: Array) -> Array:
@@ -157,7 +161,7 @@ class _Estimator:
     kind: Kind = "estimator"
 
     def __init__(self, scorer: EstimatorScorer, schema: FeatureSchema) -> None:
-        self._scorer, self._categorical = scorer, schema.categorical
+        self._scorer, self._names, self._categorical = scorer, schema.names, schema.categorical
         self.buffer = np.zeros(len(schema.fields))
 
     def score(self) -> float:
@@ -169,7 +173,7 @@ class _Estimator:
         matrix = np.array(matrix, dtype=np.float64)
         codes = matrix[:, self._categorical]
         matrix[:, self._categorical] = np.where(codes < 0, np.nan, codes)
-        return self._scorer.raw_matrix(matrix)
+        return self._scorer.raw_matrix(matrix, self._names)
 
     def contributions(self, matrix: Array) -> Array:
         raise UsageError("SHAP values are there for LightGBM models only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from stk_ml.artifact import estimator_file
 from stk_ml.artifact.calibrator import expit
 from stk_ml.artifact.schema import to_matrix
-from stk_ml.errors import ArtifactError, UsageError
+from stk_ml.errors import ArtifactError, ColumnContractError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Array = npt.NDArray[np.float64]
+_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Scorer(Protocol):
@@ -104,10 +106,27 @@ class EstimatorScorer:
         """See :class:`Scorer`."""
         if not encoded.num_rows:
             return np.empty(0)
-        return self.raw_matrix(to_matrix(encoded))
+        return self.raw_matrix(to_matrix(encoded), encoded.column_names)
 
-    def raw_matrix(self, matrix: Array) -> Array:
-        """As :meth:`raw`, of the matrix itself."""
+    def raw_matrix(self, matrix: Array, names: Sequence[str]) -> Array:
+        """As :meth:`raw`, of the matrix itself and the names of its columns.
+
+        Raises:
+            ColumnContractError: a number is too large for the estimator; forests work in float32.
+        """
+        try:
+            return self._raw(matrix)
+        except ValueError as error:
+            large = np.argwhere(np.abs(matrix) > _FLOAT32)
+            if not len(large):
+                raise
+            row, column = large[0]
+            holds = f"column {names[column]!r} holds {matrix[row, column]:g}"
+            raise ColumnContractError(
+                f"{holds}; the model cannot take a number as large as that", hint=f"its numbers reach {_FLOAT32:.3g}"
+            ) from error
+
+    def _raw(self, matrix: Array) -> Array:
         if not self.classifier:
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64).reshape(-1)
         if hasattr(self.estimator, "predict_proba"):

@@ -207,7 +207,11 @@ def _score(
     except ColumnContractError as error:
         raise _placed(error, model.schema, selected, unseen, found.rows, source) from error
     _refuse_infinite(encoded, found.rows, source)
-    scores = model.calibrator.apply(model.scorer.raw(encoded))
+    try:
+        scores = model.calibrator.apply(model.scorer.raw(encoded))
+    except ColumnContractError as error:
+        where = f"{source}, rows {found.rows + 1:,} to {found.rows + encoded.num_rows:,}"
+        raise ColumnContractError(f"{where}: {error}", hint=error.hint) from error
     found.rows += len(scores)
     found.total += float(scores.sum())
     found.unseen.update(model.schema.unseen(selected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from make_booster import CALIBRATORS, SCHEMA, records, rows, strange
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.artifact.predictor import Predictor, encode
 from stk_ml.artifact.schema import FeatureSchema
-from stk_ml.errors import ArtifactError, IntegrityError, UsageError
+from stk_ml.errors import ArtifactError, ColumnContractError, IntegrityError, UsageError
 
 Make = Callable[..., Path]
 
@@ -87,6 +88,37 @@ def test_an_estimator_goes_through_the_same_door(artifact: Make) -> None:
     assert predictor.many(np.empty((0, 8))).shape == (0,)
     with pytest.raises(UsageError, match="LightGBM models only"):
         predictor.contributions(unseen)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("number", [1e39, -1e300, np.inf])
+def test_a_number_that_an_estimator_cannot_take_is_named_with_its_column(number: float, artifact: Make) -> None:
+    ensemble = pytest.importorskip("sklearn.ensemble", reason="pip install scikit-learn")
+    x = rows(200)
+    forest = ensemble.RandomForestClassifier(3, max_depth=3, random_state=0).fit(x, np.nan_to_num(x[:, 2]) > 0)
+    folder = artifact(estimator=forest)
+    predictor = Predictor.load(folder)
+    matrix = rows(3, 7)
+    matrix[1, 2] = number
+    message = rf"column '{SCHEMA.names[2]}' holds {re.escape(f'{number:g}')}; the model cannot take a number as large"
+    with pytest.raises(ColumnContractError, match=message) as error:
+        predictor.many(matrix)
+    assert error.value.hint == "its numbers reach 3.4e+38"
+    predictor.buffer[:] = matrix[1]
+    with pytest.raises(ColumnContractError, match=message):
+        predictor.single()
+    predictor.buffer[:] = matrix[0]
+    assert 0 <= predictor.single() <= 1
+    sent = records(matrix)
+    with pytest.raises(ColumnContractError, match=message):
+        TrainedModel.load(folder).predict(sent)
+
+
+def test_other_mistakes_of_an_estimator_stay_what_they_are(artifact: Make) -> None:
+    predictor = Predictor.load(artifact(estimator=_estimator()))
+    with pytest.raises(ValueError, match="8 features") as error:
+        predictor.many(np.zeros((2, 9)))
+    assert not isinstance(error.value, ColumnContractError)
 
 
 def test_a_model_that_does_not_fit_its_columns_is_refused(artifact: Make) -> None:

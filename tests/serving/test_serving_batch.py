@@ -21,10 +21,11 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from late_parcels import FEATURES
+from late_parcels import FEATURES, train
 
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.errors import ColumnContractError, DataError, StorageError, UnknownNameError, UsageError
+from stk_ml.model_spec import LearnerSpec
 from stk_ml.serving.batch import default_out, score_file
 
 
@@ -248,6 +249,20 @@ def test_an_infinite_number_of_json_is_refused(name: str, model: TrainedModel, t
     assert listed(tmp_path) == [name]
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_a_number_that_a_forest_cannot_take_is_named(table: pa.Table, tmp_path: Path) -> None:
+    learner = LearnerSpec(
+        estimator="sklearn.ensemble.RandomForestClassifier", params={"n_estimators": 3, "max_depth": 3}, threads=1
+    )
+    forest = TrainedModel.load(train(tmp_path / "forest", learner))
+    weight = table.column("weight").to_pylist()
+    weight[321] = 1e39
+    place = table.column_names.index("weight")
+    pq.write_table(table.set_column(place, "weight", pa.array(weight, pa.float64())), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match=r"p\.parquet, rows 301 to 400: column 'weight' holds 1e\+39; the model cannot"):
+        score_file(forest, tmp_path / "p.parquet", batch_rows=100)
+
+
 def test_wrong_types_of_parquet_are_named(model: TrainedModel, table: pa.Table, tmp_path: Path) -> None:
     place = table.column_names.index("km")
     for wrong, message in ((pa.array(["far"] * 500), "'km' holds string"), (pa.array([[1]] * 500), "'km' holds list")):
@@ -352,6 +367,7 @@ def test_a_killed_run_leaves_the_old_file(folder: Path, table: pa.Table, tmp_pat
     script = f"""
 import os, signal
 from stk_ml.artifact.model import TrainedModel
+from stk_ml.model_spec import LearnerSpec
 from stk_ml.serving.batch import score_file
 def die(rows, part):
     if rows >= 300:
@@ -398,6 +414,7 @@ def test_memory_does_not_grow_with_the_file(kind: str, folder: Path, table: pa.T
         script = f"""
 import resource
 from stk_ml.artifact.model import TrainedModel
+from stk_ml.model_spec import LearnerSpec
 from stk_ml.serving.batch import score_file
 result = score_file(TrainedModel.load({str(folder)!r}, threads=1), {str(file)!r}, batch_rows=20_000)
 assert result.rows == {500 * copies}
