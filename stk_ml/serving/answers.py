@@ -48,7 +48,7 @@ def many(rows: Rows, scores: Sequence[float], request_id: bytes, model: ServedMo
 def error(failure: StkMlError, request_id: bytes, path: str = "") -> bytes:
     """The answer to a request that could not be scored; see :func:`error_of` for what the path changes."""
     fields: dict[str, Any] = {
-        "type": getattr(failure, "reason", "error"),
+        "type": reason(failure),
         "message": str(failure),
         "hint": failure.hint,
         "request_id": request_id.decode("latin-1"),
@@ -75,6 +75,11 @@ def error_of(fields: dict[str, Any], path: str) -> dict[str, Any]:
 def status(failure: StkMlError) -> int:
     """The HTTP status of an error; 500 for what is not the caller's doing."""
     return int(getattr(failure, "status", 422 if isinstance(failure, DataError) else 500))
+
+
+def reason(failure: StkMlError) -> str:
+    """One word for what an error is about, for metrics and callers."""
+    return str(getattr(failure, "reason", "rows" if isinstance(failure, DataError) else "error"))
 
 
 def start(

@@ -182,7 +182,7 @@ class Scoring:
             log.warning("request %s: %s", request_id.decode(), failure)
         content = answers.error(failure, request_id, path)
         await self._send(send, code, content, request_id, *answers.headers_of(failure))
-        return code, getattr(failure, "reason", type(failure).__name__)
+        return code, answers.reason(failure)
 
     async def _fail(self, send: Send, unexpected: Exception, request_id: bytes, path: str) -> tuple[int, str]:
         log.error("request %s failed", request_id.decode(), exc_info=unexpected)
