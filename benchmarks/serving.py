@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, help="of every slice")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw an SVG")
+    parser.add_argument("--nice", type=int, metavar="N", help="priority of servers and wrk, below 0 on a busy machine")
     parser.add_argument("--cache", type=Path, default=environments.CACHE, help="where the peers are installed")
     parser.add_argument(
         "--soak", type=int, nargs="?", const=soak.REQUESTS, metavar="N", help="instead: N requests while all changes"
@@ -159,6 +161,8 @@ def main() -> None:
     if args.soak:
         soak.main(args.soak)
         return
+    if args.nice is not None:
+        os.environ["BENCH_NICE"] = str(args.nice)
     if lacking := load.missing():
         tell("serving: not measured", None, "", reason=lacking)
         return

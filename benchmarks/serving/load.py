@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -11,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.server import FailedError, Server
+from serving.server import CORES, FailedError, Server, pinned
 
-CORES = sorted(os.sched_getaffinity(0))
 SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
@@ -104,10 +102,10 @@ def slice_(server: Server, shape: Shape, folder: Path, into: Measured | None = N
     words = ["-t1", f"-c{shape.connections}", f"-d{seconds or shape.seconds:g}s", "--timeout", "60s", "--latency"]
     url = f"http://127.0.0.1:{server.port}{server.peer.path}"
     headers: Sequence[str] = [word for pair in server.peer.headers.items() for word in pair]
-    command = ["taskset", "-c", str(CORES[0]), "wrk", *words, "-s", str(SCRIPT), url, "--", str(file), *headers]
+    command = ["wrk", *words, "-s", str(SCRIPT), url, "--", str(file), *headers]
     before = server.cpu()
     with server.running():
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(pinned(CORES[0], command), capture_output=True, text=True, check=False)
     if done.returncode:
         raise FailedError(f"wrk ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
     found = json.loads(done.stdout.splitlines()[-1])

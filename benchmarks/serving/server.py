@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from serving.model import Model
 from serving.peers.peer import Peer
 
 READY_SECONDS = 120.0
-CORE = max(os.sched_getaffinity(0))
+CORES = sorted(os.sched_getaffinity(0))
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -49,9 +49,14 @@ class Server:
         self._log = scratch / "log"
         self._started = time.perf_counter()
         with self._log.open("wb") as log:
-            pinned = ["taskset", "-c", str(CORE), *command]
             self.process = subprocess.Popen(
-                pinned, cwd=scratch, env=environment, stdin=-3, stdout=log, stderr=log, start_new_session=True
+                pinned(CORES[-1], command),
+                cwd=scratch,
+                env=environment,
+                stdin=-3,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             self.seconds = self._until_ready()
@@ -153,6 +158,11 @@ class Server:
             _signal(pid, signal.SIGKILL)
         self.process.wait()
         self._scratch.cleanup()
+
+
+def pinned(core: int, command: Sequence[str]) -> list[str]:
+    """A command on one core, with the priority that BENCH_NICE says (default: as it is)."""
+    return ["nice", "-n", os.environ.get("BENCH_NICE", "0"), "taskset", "-c", str(core), *command]
 
 
 def descendants(root: int) -> list[int]:
