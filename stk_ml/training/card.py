@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from stk_ml.contracts import Dataset, Evaluation, Metrics, SplitName
 from stk_ml.model_spec import ModelSpec
+from stk_ml.pages import charts, html
+from stk_ml.pages.html import Html
 from stk_ml.statistics.metrics import HIGHER_IS_BETTER, REPORTED, TITLES
-from stk_ml.training import card_data, charts, html
-from stk_ml.training.html import Html
+from stk_ml.training import card_data
 from stk_ml.training.splits import SplitParts
 
 if TYPE_CHECKING:
@@ -56,17 +56,7 @@ def render(
         "Features": ("features", card_data.features(dataset, model.schema)),
         "Training": ("training", card_data.training(spec, model)),
     }
-    shown = {title: (anchor, content) for title, (anchor, content) in body.items() if content}
-    links = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for title, (anchor, _) in shown.items())
-    sections = "\n".join(html.section(anchor, title, content) for title, (anchor, content) in shown.items())
-    style = files(__package__).joinpath("card.css").read_text("utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(spec.name)}: model card</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<header>\n{_header(spec, evaluation, dataset, model, periods)}\n"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n</header>\n<main>\n{sections}\n</main>\n</body>\n</html>\n'
-    )
+    return html.page(f"{spec.name}: model card", _header(spec, evaluation, dataset, model, periods), body)
 
 
 def _header(spec: ModelSpec, evaluation: Evaluation, dataset: Dataset, model: TrainedModel, periods: Periods) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stk_ml.contracts import Column, Dataset, Evaluation, SplitName
 from stk_ml.model_spec import ModelSpec
-from stk_ml.training import html
+from stk_ml.pages import html
 from stk_ml.training.splits import NAMES, SplitParts
 
 if TYPE_CHECKING:

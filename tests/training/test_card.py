@@ -12,12 +12,12 @@ import pytest
 from stk_ml import contracts
 from stk_ml.contracts import AuditFinding, Dataset, Evaluation, Importance, Interval, Metrics, Snapshot, TableVersion
 from stk_ml.model_spec import EvaluationSpec
+from stk_ml.pages.charts import Point, over_time, side_by_side
+from stk_ml.pages.html import number
 from stk_ml.statistics.calibration import reliability
 from stk_ml.training import card
-from stk_ml.training.charts import Point, over_time, side_by_side
 from stk_ml.training.data import load_dataset, split_dataset
 from stk_ml.training.fit import fit
-from stk_ml.training.html import number
 
 EVIL = "<script>alert('&')</script>\"x"
 VOID = {"meta", "line", "circle", "br"}

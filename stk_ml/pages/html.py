@@ -1,10 +1,11 @@
-"""Small pieces of HTML for the model card; all text is escaped here."""
+"""Small pieces of HTML, and the page around them; all text is escaped here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 
 from stk_ml.contracts import Interval
 
@@ -27,6 +28,27 @@ def text(value: Cell) -> str:
         ('a &lt; b', '<b>1</b>')
     """
     return value.text if isinstance(value, Html) else escape(value)
+
+
+def page(title: str, header: str, sections: Mapping[str, tuple[str, str]]) -> str:
+    """A whole page that needs nothing beside it: the style sheet is in it, and the navigation links to the sections.
+
+    Args:
+        title: of the window.
+        header: HTML above the navigation.
+        sections: by their title: anchor and HTML; those without content are left out.
+    """
+    shown = {name: (anchor, content) for name, (anchor, content) in sections.items() if content}
+    links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for name, (anchor, _) in shown.items())
+    body = "\n".join(section(anchor, name, content) for name, (anchor, content) in shown.items())
+    style = files(__package__).joinpath("page.css").read_text("utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f'<header>\n{header}\n<nav aria-label="Sections"><ul>{links}</ul></nav>\n</header>\n'
+        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
 
 
 def section(anchor: str, title: str, *parts: str) -> str:

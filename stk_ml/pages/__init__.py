@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: pieces of HTML, plots as inline SVG and one style sheet; no script, no network."""
