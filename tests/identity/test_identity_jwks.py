@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -42,7 +43,7 @@ def test_keys_carry_their_one_algorithm() -> None:
         None,
         [],
     ],
-    ids=str,
+    ids=itertools.count(),  # the keys are new in every process, and xdist wants the same names in all
 )
 def test_a_key_that_cannot_be_used_is_left_out_and_the_others_stay(bad: dict[str, object]) -> None:
     assert list(parse(json.dumps({"keys": [bad, GOOD]}).encode(), "jwks.json").keys) == ["good"]
