@@ -73,15 +73,20 @@ class RetrainSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         windows: so many alarming windows
-        of: among the last so many start a retrain.
-        cooldown: least time between two retrains (``7d``).
-        per_month: most retrains in a calendar month.
+        of: among the last so many start a retrain, when the newest is one of them.
+        cooldown: least time between the starts of two retrains (``7d``).
+        per_month: most retrains in a calendar month (UTC).
+        breaker: so many retrains in a row that bring no better model (refused by the gate, rolled back, failed) open
+            the breaker: none is started
+        breaker_pause: for that long (``30d``); then one is tried.
     """
 
     windows: int = 3
     of: int = 5
     cooldown: str = "7d"
     per_month: int = 2
+    breaker: int = 2
+    breaker_pause: str = "30d"
 
 
 Treatment = Literal["reject", "count"]

@@ -246,7 +246,7 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
     _duration(declared, data.label_delay, ("data", "label_delay"))
     _duration(declared, gate.window, ("gate", "window"))
     _duration(declared, spec.monitor.window, ("monitor", "window"))
-    _duration(declared, spec.retrain.cooldown, ("retrain", "cooldown"))
+    _check_retrain(spec.retrain, declared)
     _check_split(spec, declared)
     known = METRICS[spec.problem]
     if spec.primary not in known:
@@ -282,6 +282,16 @@ def _check_split(spec: ModelSpec, declared: declarations.Declared) -> None:
     for (first, earlier), (second, later) in itertools.pairwise(given):
         if earlier >= later:
             raise declared.error(f"split.{second} must be after split.{first}", ("split", second))
+
+
+def _check_retrain(retrain: RetrainSpec, declared: declarations.Declared) -> None:
+    for name in ("cooldown", "breaker_pause"):
+        if not getattr(retrain, name):
+            raise declared.error(f"retrain.{name} is empty", ("retrain", name), hint="0d for none")
+        _duration(declared, getattr(retrain, name), ("retrain", name))
+    for name, least in {"windows": 1, "of": retrain.windows, "per_month": 0, "breaker": 1}.items():
+        if getattr(retrain, name) < least:
+            raise declared.error(f"retrain.{name} must be {least} or more", ("retrain", name))
 
 
 def instant(text: str, declared: declarations.Declared | None = None, at: declarations.Key = ()) -> datetime:

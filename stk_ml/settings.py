@@ -36,6 +36,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "vault": (".stk/vault.json", "file of the laptop's vault, readable by its owner only"),
     "endpoints": (".stk/endpoints", "state, logs and models of local endpoints"),
     "telemetry": (".stk/telemetry", "what the scoring app logs, as Parquet"),
+    "monitoring": (".stk/monitoring", "verdicts, reports, and the state of retraining, by model"),
     "auth": ("any", "what a caller of the scoring app has to show: any, key, token or none"),
     "token_issuer": ("stk-ml-dev", "issuer that a bearer token must name"),
     "token_audience": ("api://stk-ml", "audience that a bearer token must name"),
@@ -43,7 +44,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
 }
 #: Environment variables that other tools already set; read after STK_ML_NAME.
 ALIASES = {"tracking_uri": "MLFLOW_TRACKING_URI"}
-_LOCAL = ("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "token_keys")
+_LOCAL = ("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "monitoring", "token_keys")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Settings:
         profile: name of the profile in stk.toml (``laptop`` when there is no file).
         lake: absolute folder or URI of the lake.
         tracking_uri: MLflow store, with an absolute path when it is SQLite.
-        artifacts, cache, pipelines, endpoints, telemetry: absolute folders.
+        artifacts, cache, pipelines, endpoints, telemetry, monitoring: absolute folders.
         vault: absolute file of the laptop's vault.
         auth: what a caller of the scoring app has to show: any (key or token), key, token, none.
         token_issuer, token_audience: what a bearer token must name.
@@ -79,6 +80,7 @@ class Settings:
     vault: Path
     endpoints: Path
     telemetry: Path
+    monitoring: Path
     auth: str
     token_issuer: str
     token_audience: str
@@ -128,6 +130,7 @@ class Settings:
             vault=Path(values["vault"]),
             endpoints=Path(values["endpoints"]),
             telemetry=Path(values["telemetry"]),
+            monitoring=Path(values["monitoring"]),
             auth=values["auth"],
             token_issuer=values["token_issuer"],
             token_audience=values["token_audience"],

@@ -1,0 +1,412 @@
+"""When to train again: a pure governor. Its state, what has happened and ``now`` in; a decision and its reason out.
+
+A retrain is asked for when k of the last n windows alarm and the newest of them does, or by an alert. What is asked for
+is granted unless something speaks against it, looked at in this order:
+
+======== ==================================================================================
+wait     a retrain is running: one at a time per model
+blocked  the newest window is broken: nothing is learned from such data, and a person is told
+blocked  the breaker is open: the last retrains in a row brought no better model
+wait     cooling down since the last start
+wait     the budget of the calendar month (UTC) is spent
+======== ==================================================================================
+
+A start uses up what asked for it: windows that ended and alerts that fired up to then ask for nothing more, so the same
+verdict or alert is one retrain however often it comes. After a promotion the drift must be seen to be gone (a stable
+window) or another model be watched before windows ask again. A retrain without a better model may be tried again when
+the cooldown is over and new windows alarm, for there are new rows by then; the breaker ends that. A person (an alert of
+kind ``manual``) need not wait for the cooldown and the breaker, but for all else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias
+
+from stk_ml.model_policies import RetrainSpec
+from stk_ml.model_spec import duration, instant
+from stk_ml.monitor_state import MonitorVerdict
+
+Action = Literal["rest", "start", "blocked", "wait"]
+Step = Literal["train", "canary", "restore"]
+#: ``refused``: by the gate. ``stopped``: a person ended the canary. ``timeout``: nobody said how it ended.
+Outcome = Literal["promoted", "refused", "rolled_back", "stopped", "failed", "timeout"]
+Status = Literal["resting", "alarmed", "cooling", "running", "blocked", "open"]
+USELESS = ("refused", "rolled_back", "failed", "timeout")
+#: A retrain of which nothing was heard for so long, and whose process is gone, has ended.
+TIMEOUT = timedelta(days=1)
+_KEPT_WINDOWS, _KEPT_RETRAINS, _KEPT_KEYS = 64, 64, 1024
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A request to retrain from outside.
+
+    Attributes:
+        key: its idempotency key: the same for the same alert however often it is sent, and for its resolution.
+        kind: ``fired``, ``resolved`` (the reason is gone) or ``manual`` (a person asks).
+        time: when it fired or was resolved, ISO 8601 with Z.
+        reason: for people.
+    """
+
+    key: str
+    kind: Literal["fired", "resolved", "manual"]
+    time: str
+    reason: str = ""
+
+
+Event: TypeAlias = "MonitorVerdict | Alert"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A window as the governor remembers it: whose it was, and what it said."""
+
+    digest: str
+    start: str
+    end: str
+    says: Literal["alarm", "calm", "unclear", "broken"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """One retrain, running while ``outcome`` is empty.
+
+    Attributes:
+        key: idempotency key: of the alert, or model, digest and end of the newest window.
+        started, updated, ended: ISO 8601 with Z; when it was last heard of; empty while it runs.
+        because: why it was started.
+        seen: windows and alerts up to then are answered by it.
+        watched: digest of the model whose windows asked for it.
+        step: where it is.
+        champion: version that was champion before it; 0 for none, -1 before it was looked up.
+        version: that it made; 0 before it did.
+        outcome: how it ended; empty while it runs.
+        reason: why it ended so.
+    """
+
+    key: str
+    started: str
+    because: str
+    seen: str
+    watched: str = ""
+    step: Step = "train"
+    updated: str = ""
+    ended: str = ""
+    champion: int = -1
+    version: int = 0
+    outcome: Outcome | Literal[""] = ""
+    reason: str = ""
+
+    @property
+    def id(self) -> str:
+        """A short name for folders and links: day of the start and a digest of the key."""
+        return f"{self.started[:10]}-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}"
+
+
+@dataclass(frozen=True)
+class GovernorState:
+    """All that is remembered of a model: its last windows, open alerts, answered keys, retrains (newest last)."""
+
+    model: str
+    windows: tuple[Seen, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    answered: tuple[str, ...] = ()
+    retrains: tuple[Retrain, ...] = ()
+
+    @property
+    def running(self) -> Retrain | None:
+        """The retrain in flight."""
+        return self.retrains[-1] if self.retrains and not self.retrains[-1].outcome else None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do now.
+
+    Attributes:
+        action: ``start`` a retrain; ``rest``: nothing asks for one; ``wait`` until ``until``; ``blocked``.
+        reason: one sentence for people.
+        key: idempotency key of what asked; that of the running retrain while one runs; empty at rest.
+        until: when to look again, ISO 8601 with Z; empty when time alone changes nothing.
+        notify: whether a person has to look into it.
+    """
+
+    action: Action
+    reason: str
+    key: str = ""
+    until: str = ""
+    notify: bool = False
+
+
+def iso(moment: datetime) -> str:
+    """ISO 8601 with Z, to the second.
+
+    Example:
+        >>> iso(datetime(2024, 1, 1, 6, tzinfo=UTC))
+        '2024-01-01T06:00:00Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def observe(state: GovernorState, event: Event, now: datetime) -> GovernorState:
+    """The state after a verdict or an alert; the same again changes nothing.
+
+    Args:
+        state: as it stands.
+        event: what came in.
+        now: an alert from the future counts as one of now.
+    """
+    if isinstance(event, MonitorVerdict):
+        return _observe_window(state, _seen(event))
+    if event.key in state.answered:
+        return state
+    if event.kind == "resolved":
+        return _answer(state, [event.key])
+    if any(alert.key == event.key for alert in state.alerts):
+        return state
+    fired = min(instant(event.time), now)
+    if event.kind == "fired" and state.retrains and fired <= instant(state.retrains[-1].seen):
+        return _answer(state, [event.key])
+    return replace(state, alerts=(*state.alerts, replace(event, time=iso(fired)))[-_KEPT_KEYS:])
+
+
+def decide(state: GovernorState, spec: RetrainSpec, now: datetime) -> Decision:
+    """What to do now; changes nothing.
+
+    Example:
+        >>> june = datetime(2024, 6, 1, tzinfo=UTC)
+        >>> state = GovernorState("m")
+        >>> decide(state, RetrainSpec(), june).action
+        'rest'
+        >>> state = observe(state, Alert("a1", "fired", "2024-06-01T00:00:00Z", "drift in weight"), june)
+        >>> decision = decide(state, RetrainSpec(), june)
+        >>> decision.action, decision.reason
+        ('start', 'drift in weight')
+        >>> state = started(state, decision, june)
+        >>> decide(state, RetrainSpec(), june).action, status(state, RetrainSpec(), june)
+        ('wait', 'running')
+        >>> state = ended(state, "a1", "promoted", "better by 0.01", june)
+        >>> decide(state, RetrainSpec(), june).action, status(state, RetrainSpec(), june)
+        ('rest', 'cooling')
+    """
+    run = state.running
+    if run:
+        until = iso(instant(run.updated) + TIMEOUT)
+        return Decision("wait", f"a retrain is running since {run.started}, step {run.step}", run.key, until)
+    newest = _newest(state)
+    if newest and newest.says == "broken":
+        reason = f"the data up to {newest.end} is broken, so nothing is learned from it: {newest.reason}"
+        return Decision("blocked", reason, _key(state, newest), notify=True)
+    cause = _cause(state, spec)
+    if cause is None:
+        return Decision("rest", _calm(state, spec))
+    key, because, manual = cause
+    opened = None if manual else _open_until(state, spec, now)
+    if opened:
+        reason = f"the last {_useless(state)} retrains in a row brought no better model; asked for: {because}"
+        return Decision("blocked", reason, key, iso(opened), notify=True)
+    cooled = None if manual else _cooling_until(state, spec, now)
+    if cooled:
+        return Decision("wait", f"cooling down since {state.retrains[-1].started}: {because}", key, iso(cooled))
+    spent = len(_this_month(state.retrains, now))
+    if spent >= spec.per_month:
+        reason = f"{spent} of {spec.per_month} retrains of {now.astimezone(UTC):%Y-%m} are used: {because}"
+        return Decision("wait", reason, key, iso(_next_month(now)))
+    return Decision("start", because, key)
+
+
+def started(state: GovernorState, decision: Decision, now: datetime) -> GovernorState:
+    """The state once the decision to start is taken: the run is in flight, and what asked for it is answered.
+
+    Raises:
+        ValueError: the decision is not to start, or a retrain is running.
+    """
+    if decision.action != "start" or state.running:
+        raise ValueError(f"no retrain can start on {decision.action!r} with {len(state.retrains)} retrains before")
+    newest = _newest(state)
+    seen = max(now, instant(newest.end)) if newest else now
+    run = Retrain(decision.key, iso(now), decision.reason, iso(seen), newest.digest if newest else "", updated=iso(now))
+    month = _this_month(state.retrains, now)
+    kept = state.retrains[-max(_KEPT_RETRAINS, len(month)) :]
+    return replace(_answer(state, [decision.key, *(alert.key for alert in state.alerts)]), retrains=(*kept, run))
+
+
+def moved(
+    state: GovernorState,
+    key: str,
+    now: datetime,
+    *,
+    step: Step,
+    champion: int | None = None,
+    version: int = 0,
+    reason: str = "",
+) -> GovernorState:
+    """The state once the running retrain has reached a step, or was heard of again; what is not given stays."""
+    run = _running(state, key)
+    champion = run.champion if champion is None else champion
+    run = replace(
+        run,
+        step=step,
+        champion=champion,
+        version=version or run.version,
+        reason=reason or run.reason,
+        updated=iso(now),
+    )
+    return replace(state, retrains=(*state.retrains[:-1], run))
+
+
+def ended(
+    state: GovernorState, key: str, outcome: Outcome, reason: str, now: datetime, *, version: int = 0
+) -> GovernorState:
+    """The state once the running retrain has ended. A promotion answers the alerts that fired meanwhile, too.
+
+    Raises:
+        ValueError: that retrain is not running.
+    """
+    run = _running(state, key)
+    version = version or run.version
+    run = replace(run, outcome=outcome, reason=reason, version=version, ended=iso(now), updated=iso(now))
+    state = replace(state, retrains=(*state.retrains[:-1], run))
+    if outcome != "promoted":
+        return state
+    return _answer(state, [alert.key for alert in state.alerts if instant(alert.time) <= now])
+
+
+def expired(state: GovernorState, now: datetime, *, alive: bool = False) -> GovernorState:
+    """Ends a retrain of which nothing was heard for :data:`TIMEOUT`, unless its process is alive."""
+    run = state.running
+    if run is None or alive or now < instant(run.updated) + TIMEOUT:
+        return state
+    return ended(state, run.key, "timeout", f"nothing was heard of it since {run.updated}, step {run.step}", now)
+
+
+def status(state: GovernorState, spec: RetrainSpec, now: datetime) -> Status:
+    """How it stands, in one word: what speaks against a retrain first, then whether one is asked for."""
+    newest = _newest(state)
+    if state.running:
+        return "running"
+    if newest and newest.says == "broken":
+        return "blocked"
+    if _open_until(state, spec, now):
+        return "open"
+    if _cooling_until(state, spec, now):
+        return "cooling"
+    alarmed = _cause(state, spec) or any(each.says == "alarm" for each in _counting(state, spec)[-1:])
+    return "alarmed" if alarmed else "resting"
+
+
+def _seen(verdict: MonitorVerdict) -> Seen:
+    worse = any(each.worse and not each.muted for each in verdict.performance)
+    says: Literal["alarm", "calm", "unclear", "broken"] = "unclear"
+    if verdict.broken:
+        says = "broken"
+    elif verdict.alarm or worse or verdict.answer == "drift":
+        says = "alarm"
+    elif verdict.answer == "stable":
+        says = "calm"
+    broken = "; ".join(f"{each.check} {each.column}: {each.detail}".replace(" :", ":") for each in verdict.quality)
+    return Seen(verdict.digest, verdict.window_start, verdict.window_end, says, (broken or verdict.reason)[:400])
+
+
+def _observe_window(state: GovernorState, seen: Seen) -> GovernorState:
+    """A window looked at again replaces what it said before."""
+    same = (seen.digest, seen.start, seen.end)
+    others = [each for each in state.windows if (each.digest, each.start, each.end) != same]
+    return replace(state, windows=tuple(sorted([*others, seen], key=lambda each: instant(each.end))[-_KEPT_WINDOWS:]))
+
+
+def _answer(state: GovernorState, keys: Sequence[str]) -> GovernorState:
+    known = set(state.answered)
+    added = tuple(key for key in dict.fromkeys(keys) if key not in known)
+    left = tuple(alert for alert in state.alerts if alert.key not in keys)
+    return replace(state, alerts=left, answered=(*state.answered, *added)[-_KEPT_KEYS:])
+
+
+def _newest(state: GovernorState) -> Seen | None:
+    return state.windows[-1] if state.windows else None
+
+
+def _key(state: GovernorState, seen: Seen) -> str:
+    return f"{state.model}:{seen.digest[:12]}:{seen.end}"
+
+
+def _counting(state: GovernorState, spec: RetrainSpec) -> tuple[Seen, ...]:
+    """The last n windows of the model that is watched now, without those that a retrain has answered."""
+    newest, last = _newest(state), state.retrains[-1] if state.retrains else None
+    if newest is None:
+        return ()
+    own = [each for each in state.windows if each.digest == newest.digest]
+    if last:
+        own = [each for each in own if instant(each.end) > instant(last.seen)]
+        if last.outcome == "promoted" and last.watched == newest.digest:
+            calm = next((place for place, each in enumerate(own) if each.says == "calm"), len(own))
+            own = own[calm:]
+    return tuple(own[-spec.of :])
+
+
+def _cause(state: GovernorState, spec: RetrainSpec) -> tuple[str, str, bool] | None:
+    """Key and reason of what asks for a retrain, and whether it is a person."""
+    for manual in (True, False):
+        for alert in state.alerts:
+            if (alert.kind == "manual") is manual:
+                return alert.key, alert.reason or f"alert {alert.key}", manual
+    windows = _counting(state, spec)
+    alarming = [each for each in windows if each.says == "alarm"]
+    if not alarming or alarming[-1] is not windows[-1] or len(alarming) < spec.windows:
+        return None
+    told = f": {alarming[-1].reason}" if alarming[-1].reason else ""
+    because = f"{len(alarming)} of the last {len(windows)} windows alarm, the newest too{told}"
+    return _key(state, alarming[-1]), because, False
+
+
+def _calm(state: GovernorState, spec: RetrainSpec) -> str:
+    windows = _counting(state, spec)
+    alarming = sum(each.says == "alarm" for each in windows)
+    if not windows:
+        return "no window since the last retrain alarms" if state.windows else "no window has been looked at yet"
+    return (
+        f"{alarming} of the last {len(windows)} windows alarm; {spec.windows} of {spec.of} and the newest ask for one"
+    )
+
+
+def _useless(state: GovernorState) -> int:
+    """Retrains in a row, the last included, that brought no better model."""
+    return next(
+        (count for count, run in enumerate(reversed(state.retrains)) if run.outcome not in USELESS),
+        len(state.retrains),
+    )
+
+
+def _open_until(state: GovernorState, spec: RetrainSpec, now: datetime) -> datetime | None:
+    """When an open breaker lets one retrain through again; None when it is closed."""
+    if not state.retrains or _useless(state) < spec.breaker:
+        return None
+    until = instant(state.retrains[-1].ended) + duration(spec.breaker_pause)
+    return until if now < until else None
+
+
+def _cooling_until(state: GovernorState, spec: RetrainSpec, now: datetime) -> datetime | None:
+    if not state.retrains:
+        return None
+    until = instant(state.retrains[-1].started) + duration(spec.cooldown)
+    return until if now < until else None
+
+
+def _this_month(retrains: Sequence[Retrain], now: datetime) -> list[Retrain]:
+    return [run for run in retrains if run.started[:7] == iso(now)[:7]]
+
+
+def _next_month(now: datetime) -> datetime:
+    first = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)
+
+
+def _running(state: GovernorState, key: str) -> Retrain:
+    if state.running is None or state.running.key != key:
+        raise ValueError(f"no retrain {key!r} is running")
+    return state.running
