@@ -25,6 +25,7 @@ COMMANDS = {
     "score": "score a file of rows: CSV, Parquet, JSON or Arrow",
     "serve": "run the scoring app in the foreground",
     "deploy": "put a model version behind a local endpoint, at once or as a watched canary",
+    "retrain": "train again when the governor says so: decide, run, canary, status",
     "endpoint": "see and change the endpoints: status, traffic, promote, rollback, logs, keys",
     "pipeline": "run or check any Azure ML pipeline file",
     "why": "tell why a pipeline step ran, or did not",

@@ -53,11 +53,12 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     place.add_argument("--host", metavar="H", help="address to listen on (default: as before, else 127.0.0.1)")
     place.add_argument("--port", type=int, metavar="P", help="port (default: as before, else a free one that is kept)")
     place.add_argument("--tracking-uri", metavar="URI", help="MLflow store")
-    _policy_flags(parser.add_argument_group("what a canary must show, at each step"))
+    policy_flags(parser.add_argument_group("what a canary must show, at each step"))
     parser.set_defaults(run=run)
 
 
-def _policy_flags(group: argparse._ArgumentGroup) -> None:
+def policy_flags(group: argparse._ArgumentGroup) -> None:
+    """Adds the flags that say what a canary must show."""
     numbers = {
         "--min-requests": (int, "N", "requests it must have answered (default 200)"),
         "--min-seconds": (float, "S", "how long a step lasts at least (default 30)"),
@@ -77,19 +78,19 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Deploys, watches a canary, says where it answers."""
     from stk_ml.cli.common import open_workspace
 
-    policy = _policy(args)
+    policy = rollout_policy(args)
     if find_spec("fastapi") is None:
         raise MissingLibraryError("fastapi", extra="serving", need="the scoring app")
     workspace = open_workspace(args, tracking_uri=args.tracking_uri)
     chosen = _choose(workspace, args.model)
     endpoint = args.endpoint or chosen.model
     manager = workspace.endpoints
-    name, canary = _name(manager, endpoint, chosen), args.canary is not None or args.steps is not None
-    if canary and not _has_champion(manager, endpoint):
+    name, canary = deployment_name(manager, endpoint, chosen), args.canary is not None or args.steps is not None
+    if canary and not has_champion(manager, endpoint):
         out.say(f"{name} is the first deployment of {endpoint}: it takes all traffic, there is none to compare it with")
         canary = False
     rollout: Rollout | None = None
-    if _answers_everyone(manager, endpoint, name) and not args.shadow:
+    if answers_everyone(manager, endpoint, name) and not args.shadow:
         out.say(f"{name} answers every request of {endpoint} already")
         canary = False
     report = manager.deploy(
@@ -106,14 +107,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
         progress=out.say,
     )
     if canary:
-        rollout = _roll(workspace, endpoint, name, policy, out, watch=not args.no_watch)
+        rollout = roll(workspace, endpoint, name, policy, out, watch=not args.no_watch)
         report = manager.status(endpoint)
     out.document({"endpoint": report, "deployment": name, "rollout": rollout})
     _show(report, rollout, chosen.artifact, out)
     return 1 if rollout and rollout.status in ("rolled_back", "stopped") else 0
 
 
-def _policy(args: argparse.Namespace) -> RolloutPolicy:
+def rollout_policy(args: argparse.Namespace) -> RolloutPolicy:
+    """The policy that the flags ask for."""
     from stk_ml.deployment.rollout import RolloutPolicy
 
     names = [field.name for field in fields(RolloutPolicy) if hasattr(args, field.name) and field.name != "steps"]
@@ -139,18 +141,21 @@ def _choose(workspace: Workspace, model: str) -> Chosen:
     return Chosen(version.name, version.version, version.digest, workspace.registry.download(version))
 
 
-def _name(manager: LocalEndpointManager, endpoint: str, chosen: Chosen) -> str:
+def deployment_name(manager: LocalEndpointManager, endpoint: str, chosen: Chosen) -> str:
+    """What the deployment of a model version is, or would be, called."""
     from stk_ml.deployment import state
 
     known = manager.status(endpoint).state if endpoint in manager.names() else state.new(endpoint)
     return state.name_for(known, chosen.version, chosen.digest)
 
 
-def _has_champion(manager: LocalEndpointManager, endpoint: str) -> bool:
+def has_champion(manager: LocalEndpointManager, endpoint: str) -> bool:
+    """Whether the endpoint exists and answers."""
     return endpoint in manager.names() and any(each.traffic for each in manager.status(endpoint).state.deployments)
 
 
-def _answers_everyone(manager: LocalEndpointManager, endpoint: str, name: str) -> bool:
+def answers_everyone(manager: LocalEndpointManager, endpoint: str, name: str) -> bool:
+    """Whether a deployment has all traffic, and no rollout is about to change that."""
     if endpoint not in manager.names():
         return False
     report = manager.status(endpoint)
@@ -158,9 +163,8 @@ def _answers_everyone(manager: LocalEndpointManager, endpoint: str, name: str) -
     return not rolling and any(each.name == name and each.traffic == 100 for each in report.state.deployments)
 
 
-def _roll(
-    workspace: Workspace, endpoint: str, name: str, policy: RolloutPolicy, out: Output, *, watch: bool
-) -> Rollout:
+def roll(workspace: Workspace, endpoint: str, name: str, policy: RolloutPolicy, out: Output, *, watch: bool) -> Rollout:
+    """Begins the canary rollout of a deployment, or goes on with it, and watches it to its end."""
     from stk_ml.cli.canary import Canary
     from stk_ml.deployment import roller
     from stk_ml.telemetry.local import ParquetPredictionLog

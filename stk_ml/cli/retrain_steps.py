@@ -1,0 +1,107 @@
+"""What a retrain does on this machine: train with a moved window, roll out as a canary, put the champion back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stk_ml.cli.output import Output
+from stk_ml.errors import MissingLibraryError
+
+if TYPE_CHECKING:
+    from stk_ml.contracts import Registration
+    from stk_ml.deployment.rollout import Rollout, RolloutPolicy
+    from stk_ml.model_spec import ModelSpec
+    from stk_ml.retraining.policy import Retrain
+    from stk_ml.retraining.trigger import Canary
+    from stk_ml.retraining.window import TrainingWindow
+    from stk_ml.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class WorkspaceSteps:
+    """The steps of a retrain through a project's services; see :class:`stk_ml.retraining.trigger.Steps`.
+
+    Attributes:
+        workspace: the project.
+        spec, file: the declared model and its file.
+        folder: MONITORING/MODEL; derived model files go to ``runs/ID/``.
+        policy: what a canary must show; None: nothing is deployed.
+        out: where progress is shown.
+    """
+
+    workspace: Workspace
+    spec: ModelSpec
+    file: Path
+    folder: Path
+    policy: RolloutPolicy | None
+    out: Output
+
+    def champion(self) -> int:
+        """The version that is champion; 0 for none."""
+        return self.workspace.registry.champion(self.spec.name).version
+
+    def train(self, run: Retrain, window: TrainingWindow) -> Registration:
+        """Runs pipelines/train.yml with the derived model file."""
+        from stk_ml.cli.events import Watcher
+        from stk_ml.model_spec import instant
+        from stk_ml.retraining.window import derive
+
+        derived = derive(self.file, window.split, self.folder / "runs" / run.id / self.file.name)
+        self.out.say(f"trains as of {window.now}: {window.reason}")
+        with Watcher(self.out) as watcher:
+            training = self.workspace.train(derived, now=instant(window.now), on_event=watcher)
+        verdict = training.registration.verdict
+        self.out.say(f"gate: {verdict.outcome}: {verdict.reason}")
+        return training.registration
+
+    def canary(self, run: Retrain) -> tuple[Canary, str]:
+        """Rolls out on each endpoint that serves the model; the first that rolls back ends it."""
+        if self.policy is None:
+            return "none", "Not deployed, as asked."
+        told = []
+        for endpoint in self._endpoints():
+            rollout = self._roll(run, endpoint, self.policy)
+            if rollout is not None and rollout.status != "promoted":
+                how: Canary = "rolled_back" if rollout.status == "rolled_back" else "stopped"
+                return how, f"endpoint {endpoint}: {rollout.reason}"
+            told.append(f"Answers all requests of endpoint {endpoint}.")
+        return ("promoted", " ".join(told)) if told else ("none", "No endpoint serves the model.")
+
+    def restore(self, run: Retrain) -> None:
+        """Makes the champion before the run champion again, when the run's version still is."""
+        registry, name = self.workspace.registry, self.spec.name
+        if run.champion > 0 and run.version and registry.champion(name).version == run.version:
+            why = f"version {run.version} of retrain {run.id} did not stand its canary"
+            registry.promote(name, run.champion, why=why, by="stk-ml retrain", at=run.updated)
+
+    def _endpoints(self) -> Iterator[str]:
+        manager = self.workspace.endpoints
+        for name in manager.names():
+            deployments = manager.status(name).state.deployments
+            if any(each.traffic and each.model == self.spec.name for each in deployments):
+                yield name
+
+    def _roll(self, run: Retrain, endpoint: str, policy: RolloutPolicy) -> Rollout | None:
+        """The rollout as it ended; None when the version answers everyone already."""
+        from importlib.util import find_spec
+
+        from stk_ml.cli import deploy
+
+        if find_spec("fastapi") is None:
+            raise MissingLibraryError("fastapi", extra="serving", need="the scoring app")
+        manager, registry = self.workspace.endpoints, self.workspace.registry
+        version = registry.version(f"{self.spec.name}:{run.version}")
+        chosen = deploy.Chosen(version.name, version.version, version.digest, registry.download(version))
+        name = deploy.deployment_name(manager, endpoint, chosen)
+        before = manager.status(endpoint).rollout
+        if before and before.challenger == name and before.status != "running":
+            return before  # killed between its end and our note of it
+        if deploy.answers_everyone(manager, endpoint, name):
+            return None
+        if before is None or before.challenger != name:
+            artifact, model, number, digest = chosen.artifact, chosen.model, chosen.version, chosen.digest
+            manager.deploy(endpoint, artifact, model, number, digest, traffic=0, progress=self.out.say)
+        return deploy.roll(self.workspace, endpoint, name, policy, self.out, watch=True)
