@@ -20,137 +20,40 @@ kind ``manual``) need not wait for the cooldown and the breaker, but for all els
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 from stk_ml.model_policies import RetrainSpec
 from stk_ml.model_spec import duration, instant
 from stk_ml.monitor_state import MonitorVerdict
+from stk_ml.retraining.governor_state import Alert, Decision, GovernorState, Outcome, Retrain, Seen, Step, iso
 
-Action = Literal["rest", "start", "blocked", "wait"]
-Step = Literal["train", "canary", "restore"]
-#: ``refused``: by the gate. ``stopped``: a person ended the canary. ``timeout``: nobody said how it ended.
-Outcome = Literal["promoted", "refused", "rolled_back", "stopped", "failed", "timeout"]
+__all__ = [
+    "Alert",
+    "Decision",
+    "GovernorState",
+    "Outcome",
+    "Retrain",
+    "Seen",
+    "Step",
+    "decide",
+    "ended",
+    "expired",
+    "iso",
+    "moved",
+    "observe",
+    "started",
+    "status",
+]
+
+Event: TypeAlias = "MonitorVerdict | Alert"
 Status = Literal["resting", "alarmed", "cooling", "running", "blocked", "open"]
 USELESS = ("refused", "rolled_back", "failed", "timeout")
 #: A retrain of which nothing was heard for so long, and whose process is gone, has ended.
 TIMEOUT = timedelta(days=1)
 _KEPT_WINDOWS, _KEPT_RETRAINS, _KEPT_KEYS = 64, 64, 1024
-
-
-@dataclass(frozen=True)
-class Alert:
-    """A request to retrain from outside.
-
-    Attributes:
-        key: its idempotency key: the same for the same alert however often it is sent, and for its resolution.
-        kind: ``fired``, ``resolved`` (the reason is gone) or ``manual`` (a person asks).
-        time: when it fired or was resolved, ISO 8601 with Z.
-        reason: for people.
-    """
-
-    key: str
-    kind: Literal["fired", "resolved", "manual"]
-    time: str
-    reason: str = ""
-
-
-Event: TypeAlias = "MonitorVerdict | Alert"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A window as the governor remembers it: whose it was, and what it said."""
-
-    digest: str
-    start: str
-    end: str
-    says: Literal["alarm", "calm", "unclear", "broken"]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Retrain:
-    """One retrain, running while ``outcome`` is empty.
-
-    Attributes:
-        key: idempotency key: of the alert, or model, digest and end of the newest window.
-        started, updated, ended: ISO 8601 with Z; when it was last heard of; empty while it runs.
-        because: why it was started.
-        seen: windows and alerts up to then are answered by it.
-        watched: digest of the model whose windows asked for it.
-        step: where it is.
-        champion: version that was champion before it; 0 for none, -1 before it was looked up.
-        version: that it made; 0 before it did.
-        outcome: how it ended; empty while it runs.
-        reason: why it ended so.
-    """
-
-    key: str
-    started: str
-    because: str
-    seen: str
-    watched: str = ""
-    step: Step = "train"
-    updated: str = ""
-    ended: str = ""
-    champion: int = -1
-    version: int = 0
-    outcome: Outcome | Literal[""] = ""
-    reason: str = ""
-
-    @property
-    def id(self) -> str:
-        """A short name for folders and links: day of the start and a digest of the key."""
-        return f"{self.started[:10]}-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}"
-
-
-@dataclass(frozen=True)
-class GovernorState:
-    """All that is remembered of a model: its last windows, open alerts, answered keys, retrains (newest last)."""
-
-    model: str
-    windows: tuple[Seen, ...] = ()
-    alerts: tuple[Alert, ...] = ()
-    answered: tuple[str, ...] = ()
-    retrains: tuple[Retrain, ...] = ()
-
-    @property
-    def running(self) -> Retrain | None:
-        """The retrain in flight."""
-        return self.retrains[-1] if self.retrains and not self.retrains[-1].outcome else None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do now.
-
-    Attributes:
-        action: ``start`` a retrain; ``rest``: nothing asks for one; ``wait`` until ``until``; ``blocked``.
-        reason: one sentence for people.
-        key: idempotency key of what asked; that of the running retrain while one runs; empty at rest.
-        until: when to look again, ISO 8601 with Z; empty when time alone changes nothing.
-        notify: whether a person has to look into it.
-    """
-
-    action: Action
-    reason: str
-    key: str = ""
-    until: str = ""
-    notify: bool = False
-
-
-def iso(moment: datetime) -> str:
-    """ISO 8601 with Z, to the second.
-
-    Example:
-        >>> iso(datetime(2024, 1, 1, 6, tzinfo=UTC))
-        '2024-01-01T06:00:00Z'
-    """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def observe(state: GovernorState, event: Event, now: datetime) -> GovernorState:
@@ -198,10 +101,9 @@ def decide(state: GovernorState, spec: RetrainSpec, now: datetime) -> Decision:
     if run:
         until = iso(instant(run.updated) + TIMEOUT)
         return Decision("wait", f"a retrain is running since {run.started}, step {run.step}", run.key, until)
-    newest = _newest(state)
-    if newest and newest.says == "broken":
-        reason = f"the data up to {newest.end} is broken, so nothing is learned from it: {newest.reason}"
-        return Decision("blocked", reason, _key(state, newest), notify=True)
+    broken = _broken(state)
+    if broken:
+        return Decision("blocked", broken[1], broken[0], notify=True)
     cause = _cause(state, spec)
     if cause is None:
         return Decision("rest", _calm(state, spec))
@@ -233,7 +135,7 @@ def started(state: GovernorState, decision: Decision, now: datetime) -> Governor
     run = Retrain(decision.key, iso(now), decision.reason, iso(seen), newest.digest if newest else "", updated=iso(now))
     month = _this_month(state.retrains, now)
     kept = state.retrains[-max(_KEPT_RETRAINS, len(month)) :]
-    return replace(_answer(state, [decision.key, *(alert.key for alert in state.alerts)]), retrains=(*kept, run))
+    return replace(_answer(state, [decision.key, *(a.key for a in state.alerts)]), retrains=(*kept, run))
 
 
 def moved(
@@ -274,7 +176,7 @@ def ended(
     state = replace(state, retrains=(*state.retrains[:-1], run))
     if outcome != "promoted":
         return state
-    return _answer(state, [alert.key for alert in state.alerts if instant(alert.time) <= now])
+    return _answer(state, [a.key for a in state.alerts if a.kind != "broken" and instant(a.time) <= now])
 
 
 def expired(state: GovernorState, now: datetime, *, alive: bool = False) -> GovernorState:
@@ -287,10 +189,9 @@ def expired(state: GovernorState, now: datetime, *, alive: bool = False) -> Gove
 
 def status(state: GovernorState, spec: RetrainSpec, now: datetime) -> Status:
     """How it stands, in one word: what speaks against a retrain first, then whether one is asked for."""
-    newest = _newest(state)
     if state.running:
         return "running"
-    if newest and newest.says == "broken":
+    if _broken(state):
         return "blocked"
     if _open_until(state, spec, now):
         return "open"
@@ -317,6 +218,9 @@ def _observe_window(state: GovernorState, seen: Seen) -> GovernorState:
     """A window looked at again replaces what it said before."""
     same = (seen.digest, seen.start, seen.end)
     others = [each for each in state.windows if (each.digest, each.start, each.end) != same]
+    if seen.says in ("alarm", "calm"):
+        end = instant(seen.end)
+        state = _answer(state, [a.key for a in state.alerts if a.kind == "broken" and instant(a.time) < end])
     return replace(state, windows=tuple(sorted([*others, seen], key=lambda each: instant(each.end))[-_KEPT_WINDOWS:]))
 
 
@@ -329,6 +233,16 @@ def _answer(state: GovernorState, keys: Sequence[str]) -> GovernorState:
 
 def _newest(state: GovernorState) -> Seen | None:
     return state.windows[-1] if state.windows else None
+
+
+def _broken(state: GovernorState) -> tuple[str, str] | None:
+    """Key and reason of what says that the newest data is broken."""
+    newest = _newest(state)
+    if newest and newest.says == "broken":
+        reason = f"the data up to {newest.end} is broken, so nothing is learned from it: {newest.reason}"
+        return _key(state, newest), reason
+    alert = next((each for each in reversed(state.alerts) if each.kind == "broken"), None)
+    return (alert.key, f"an alert says that the data is broken: {alert.reason or alert.key}") if alert else None
 
 
 def _key(state: GovernorState, seen: Seen) -> str:
@@ -353,7 +267,7 @@ def _cause(state: GovernorState, spec: RetrainSpec) -> tuple[str, str, bool] | N
     """Key and reason of what asks for a retrain, and whether it is a person."""
     for manual in (True, False):
         for alert in state.alerts:
-            if (alert.kind == "manual") is manual:
+            if alert.kind == ("manual" if manual else "fired"):
                 return alert.key, alert.reason or f"alert {alert.key}", manual
     windows = _counting(state, spec)
     alarming = [each for each in windows if each.says == "alarm"]
