@@ -71,6 +71,13 @@ def dot(x: float, y: float) -> str:
     return f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
 
 
+def rectangle(kind: str, x: float, y: float, width: float, height: float, opacity: float = 1.0) -> str:
+    """A bar or cell; nothing has a negative size."""
+    faint = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    size = f'width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}{faint}/>'
+
+
 def text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
     """Text, escaped; ``anchor`` is start, middle or end."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
