@@ -37,6 +37,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "endpoints": (".stk/endpoints", "state, logs and models of local endpoints"),
     "telemetry": (".stk/telemetry", "what the scoring app logs, as Parquet"),
     "monitoring": (".stk/monitoring", "verdicts, reports, and the state of retraining, by model"),
+    "schedules": (".stk/schedules", "applied schedules, and when each ran last"),
     "auth": ("any", "what a caller of the scoring app has to show: any, key, token or none"),
     "token_issuer": ("stk-ml-dev", "issuer that a bearer token must name"),
     "token_audience": ("api://stk-ml", "audience that a bearer token must name"),
@@ -44,7 +45,10 @@ DEFAULTS: dict[str, tuple[str, str]] = {
 }
 #: Environment variables that other tools already set; read after STK_ML_NAME.
 ALIASES = {"tracking_uri": "MLFLOW_TRACKING_URI"}
-_LOCAL = ("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "monitoring", "token_keys")
+_LOCAL = (
+    *("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "monitoring", "schedules"),
+    "token_keys",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Settings:
         profile: name of the profile in stk.toml (``laptop`` when there is no file).
         lake: absolute folder or URI of the lake.
         tracking_uri: MLflow store, with an absolute path when it is SQLite.
-        artifacts, cache, pipelines, endpoints, telemetry, monitoring: absolute folders.
+        artifacts, cache, pipelines, endpoints, telemetry, monitoring, schedules: absolute folders.
         vault: absolute file of the laptop's vault.
         auth: what a caller of the scoring app has to show: any (key or token), key, token, none.
         token_issuer, token_audience: what a bearer token must name.
@@ -81,6 +85,7 @@ class Settings:
     endpoints: Path
     telemetry: Path
     monitoring: Path
+    schedules: Path
     auth: str
     token_issuer: str
     token_audience: str
@@ -131,6 +136,7 @@ class Settings:
             endpoints=Path(values["endpoints"]),
             telemetry=Path(values["telemetry"]),
             monitoring=Path(values["monitoring"]),
+            schedules=Path(values["schedules"]),
             auth=values["auth"],
             token_issuer=values["token_issuer"],
             token_audience=values["token_audience"],

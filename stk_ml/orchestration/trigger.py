@@ -144,3 +144,45 @@ def _period(frequency: Frequency, time: datetime, first: datetime) -> int:
 def _bounds(trigger: Trigger) -> tuple[datetime | None, datetime | None]:
     start, end = (datetime.fromisoformat(text) if text else None for text in (trigger.start, trigger.end))
     return start, end
+
+
+def crontab(trigger: Trigger, machine: tzinfo, now: datetime, *, made: datetime | None = None) -> str:
+    """Fields of a crontab under which a look at the schedule never comes too late.
+
+    Args:
+        trigger: of a schedule.
+        machine: the time zone that cron goes by.
+        now: aware.
+        made: as for :func:`following`.
+
+    Returns:
+        The expression itself where both zones agree all year. Otherwise its minutes of every hour, in the machine's
+        zone: whoever looks then runs only what is due.
+
+    Example:
+        >>> now = datetime(2026, 11, 24, tzinfo=UTC)
+        >>> crontab(Trigger("cron", "UTC", "30 6 * * 1"), UTC, now)
+        '30 6 * * 1'
+        >>> crontab(Trigger("cron", "Eastern Standard Time", "30 6 * * 1"), UTC, now)
+        '30 * * * *'
+        >>> crontab(Trigger("cron", "India Standard Time", "45 6 * * 1"), UTC, now)
+        '15 * * * *'
+    """
+    shifts = set()
+    for day in range(0, 366, 7):
+        moment = now + timedelta(days=day)
+        ours, theirs = (moment.astimezone(each).utcoffset() or timedelta() for each in (machine, trigger.zone))
+        shifts.add((ours - theirs) // timedelta(minutes=1))
+    if trigger.expression:
+        if shifts == {0} and trigger.interval == 1:
+            return trigger.expression
+        minutes = CronSim(trigger.expression, now).minutes
+    else:
+        due = following(trigger, now, made=made)
+        minutes = {due.astimezone(trigger.zone).minute} if due and trigger.frequency == "hour" else set(range(60))
+    of_hour = {shift % 60 for shift in shifts}
+    if len(of_hour) > 1 or len(minutes) == 60:
+        return "* * * * *"
+    shift = of_hour.pop()
+    moved = sorted((minute + shift) % 60 for minute in minutes)
+    return f"{','.join(map(str, moved))} * * * *"
