@@ -21,7 +21,7 @@ from stk_ml import file_locks
 from stk_ml.errors import StkMlError, StorageError, UsageError
 from stk_ml.model_policies import RetrainSpec
 from stk_ml.retraining import policy
-from stk_ml.retraining.policy import Decision, Event, GovernorState, Outcome, Retrain, Step
+from stk_ml.retraining.policy import Alert, Decision, Event, GovernorState, Outcome, Retrain, Step
 
 NAME = "retraining.db"
 _SECONDS = 30.0
@@ -30,6 +30,7 @@ _OPENING = (
     "PRAGMA journal_mode = WAL",
     "CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS runs (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS alerts (key TEXT, kind TEXT, PRIMARY KEY (key, kind)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS decisions (id INTEGER PRIMARY KEY AUTOINCREMENT, document TEXT NOT NULL)",
 )
 
@@ -86,7 +87,8 @@ class RunLedger:
             before = state = self._state(connection)
             state = policy.expired(state, now, alive=alive)
             for event in events:
-                state = policy.observe(state, event, now)
+                if self._is_new(connection, event):
+                    state = policy.observe(state, event, now)
             decision = policy.decide(state, spec, now)
             if decision.action == "start":
                 state = policy.started(state, decision, now)
@@ -163,6 +165,14 @@ class RunLedger:
         with self._open() as connection:
             found = connection.execute(f"SELECT id, document FROM decisions {clause}", (value,)).fetchall()  # noqa: S608
         return [replace(msgspec.json.decode(text, type=Entry), id=number) for number, text in found]
+
+    @staticmethod
+    def _is_new(connection: sqlite3.Connection, event: Event) -> bool:
+        """False for an alert that came before, however long ago. A window may be looked at anew."""
+        if not isinstance(event, Alert):
+            return True
+        values = (event.key, event.kind)
+        return connection.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?)", values).rowcount == 1
 
     def _state(self, connection: sqlite3.Connection) -> GovernorState:
         found = connection.execute("SELECT document FROM state").fetchone()

@@ -53,7 +53,7 @@ Status = Literal["resting", "alarmed", "cooling", "running", "blocked", "open"]
 USELESS = ("refused", "rolled_back", "failed", "timeout")
 #: A retrain of which nothing was heard for so long, and whose process is gone, has ended.
 TIMEOUT = timedelta(days=1)
-_KEPT_WINDOWS, _KEPT_RETRAINS, _KEPT_KEYS = 64, 64, 1024
+_KEPT_WINDOWS, _KEPT_RETRAINS, _KEPT_KEYS = 64, 64, 256
 
 
 def observe(state: GovernorState, event: Event, now: datetime) -> GovernorState:
