@@ -97,7 +97,8 @@ def _merge(table: Table, past: list[files.LogFile]) -> None:
     try:
         with pq.ParquetWriter(aside, schema(table), **WRITING) as writer:
             for group in _groups(past):
-                writer.write_table(group)
+                for rows in _apart(table, group):
+                    writer.write_table(rows)
             writer.add_key_value_metadata({files.REPLACES: names})
         aside.rename(final)
     except BaseException:
@@ -120,6 +121,17 @@ def _groups(past: list[files.LogFile]) -> Iterator[Any]:
                     held, size = [], 0
     if held:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _apart(table: Table, content: Any) -> Iterator[Any]:
+    """Events by name, as :mod:`stk_ml.telemetry.local` writes them."""
+    import pyarrow.compute as pc
+
+    if table != "AppEvents":
+        yield content
+        return
+    for name in sorted(content.column("Name").unique().to_pylist()):
+        yield content.filter(pc.field("Name") == name)
 
 
 def _remove_stale(day: Path) -> None:

@@ -54,7 +54,7 @@ class LocalLogReader:
 
         statement = kusto.statement(name, **parameters)
         tables = {table: self._read(table, name, parameters) for table in _tables(name)}
-        columns = {table: found.column_names for table, found in tables.items()}
+        columns = {str(table): list(found.column_names) for table, found in tables.items()}
         sql = duckdb_kql.to_sql(statement, schema=columns, allow_write=False)
         with duckdb.connect() as connection:
             connection.execute(_SETTINGS)
