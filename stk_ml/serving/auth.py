@@ -17,15 +17,17 @@ from stk_ml.vault import keys as endpoint_keys
 from stk_ml.vault.protocol import SecretStore
 
 log = logging.getLogger(__name__)
+#: Seconds after a look at the vault in which an unknown key is not worth another.
+_SOON = 0.05
 _HINT = "send the header x-api-key: KEY, or Authorization: Bearer KEY-or-token"
 
 
 class KeyRing:
     """The API keys of an endpoint, as the vault holds them now.
 
-    At most once in ``refresh`` seconds it asks the vault whether something changed, so a new key counts and an old one
-    ends without a restart. While the vault fails, the last keys stay valid for ``grace`` seconds; after that nobody can
-    be known, which is answered with 503: the caller did nothing wrong and may try again.
+    Once in ``refresh`` seconds, and for a key that it does not know, it asks the vault whether something changed, so a
+    new key counts and an old one ends without a restart. While the vault fails, the last keys stay valid for ``grace``
+    seconds; after that nobody can be known, which is answered with 503: the caller did nothing wrong and may try again.
 
     Args:
         store: the vault.
@@ -62,6 +64,13 @@ class KeyRing:
         now = self._clock()
         if now >= self._due:
             self._look(now)
+        found = self._find(credential)
+        if found is None and now >= self._due - self._refresh + _SOON:
+            self._look(now)  # it may be a key that is newer than the last look
+            found = self._find(credential)
+        return found
+
+    def _find(self, credential: bytes) -> Caller | None:
         found = None
         for value, caller in self._keys:
             if compare_digest(value, credential):

@@ -33,8 +33,8 @@ class Verifier(Protocol):
 class Hook(Protocol):
     """Takes what was scored. Never blocks, never raises; see :class:`stk_ml.telemetry.recorder.Recorder`."""
 
-    def row(self, request_id: str, row_id: str, row: Any, score: float) -> None:
-        """One scored row: its id given by the caller (or empty), its encoded values (features,), its score."""
+    def scored(self, request_id: str, row_id: str, row: Any, score: float, route: str, seconds: float) -> None:
+        """One row, scored and answered well: its id given by the caller (or empty), its encoded values (features,)."""
 
     def rows(self, request_id: str, row_ids: Sequence[str], matrix: Any, scores: Any) -> None:
         """Many scored rows: ids given by the caller (or none), matrix (rows, features), scores (rows,)."""

@@ -68,16 +68,19 @@ class Scoring:
             model = _choose(routes, scope["path"], headers, request_id)
             hook = model.hook
             plain = not (scope["query_string"] or scope["path"].endswith("/infer"))
-            content = self.plain(headers, body, request_id, routes, model) if plain else None
-            if content is not None:
-                await self._send(send, 200, content, request_id, model.header)
-            else:
-                deadline = monotonic() + self.limits.seconds
-                flags = work.flags(scope["query_string"])
-                asked = Asked(scope["path"], flags, headers, body, request_id, routes, model, deadline)
-                answered = await self._run(asked)
-                await self._send(send, 200, answered.content, request_id, model.header, *answered.headers)
-                answered.record()
+            found = self.plain(headers, body, request_id, routes, model) if plain else None
+            if found is not None:
+                await self._send(send, 200, found[0], request_id, model.header)
+                seconds = perf_counter() - started
+                self.stats.add(200, seconds)
+                hook.scored(request_id.decode(), *found[1:], scope["path"], seconds)
+                return
+            deadline = monotonic() + self.limits.seconds
+            flags = work.flags(scope["query_string"])
+            asked = Asked(scope["path"], flags, headers, body, request_id, routes, model, deadline)
+            answered = await self._run(asked)
+            await self._send(send, 200, answered.content, request_id, model.header, *answered.headers)
+            answered.record()
         except StkMlError as failure:
             code, reason = await self._refuse(send, failure, request_id, scope["path"])
         except Gone:
@@ -105,20 +108,24 @@ class Scoring:
             routes = self.models.routes
             request_id = self.request_id(headers)
             model = _choose(routes, "", headers, request_id)
-            content = self.plain(headers, body, request_id, routes, model)
+            found = self.plain(headers, body, request_id, routes, model)
         except Exception:
             return None
-        if content is None:
+        if found is None:
             return None
+        content, row_id, row, score = found
         seconds = perf_counter() - started
         self.stats.add(200, seconds)
-        model.hook.request(request_id.decode(), path, 200, seconds)
+        model.hook.scored(request_id.decode(), row_id, row, score, path, seconds)
         return answers.whole(content, request_id, model)
 
     def plain(
         self, headers: dict[bytes, bytes], body: bytes, request_id: bytes, routes: Routes, model: ServedModel
-    ) -> bytes | None:
-        """The answer to a plain single row in JSON; None when the careful way has to be taken."""
+    ) -> tuple[bytes, str, Any, float] | None:
+        """The answer to a plain single row in JSON, with the row's id, values and score.
+
+        None when the careful way has to be taken.
+        """
         if (
             headers.get(b"content-type") != b"application/json"
             or b"content-encoding" in headers
@@ -132,10 +139,9 @@ class Scoring:
         row, row_id = found
         model.predictor.buffer[:] = row
         score = model.predictor.single()
-        model.hook.row(request_id.decode(), row_id, row, score)
         if routes.shadows:
             self.shadower.offer(routes, model, work.plain_copy(request_id, body, score))
-        return answers.one(score, request_id, model)
+        return answers.one(score, request_id, model), row_id, row, score
 
     async def refuse(self, scope: Scope, send: Send, failure: RequestError) -> None:
         """Answers a request that no scoring route takes."""

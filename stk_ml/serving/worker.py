@@ -35,7 +35,7 @@ log = logging.getLogger("stk_ml.serving")
 _TICK = 0.2
 _BACKLOG = 2048
 _FEW, _TURN = 8, 0.001
-_M_MMAP_THRESHOLD = -3
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 @dataclass(frozen=True)
@@ -293,9 +293,14 @@ class _Duty:
 
 
 def return_memory() -> None:
-    """Lets glibc give large bodies back to the system: by itself it comes to keep them, in pieces (mallopt(3))."""
+    """Lets glibc give large bodies and replaced models back to the system: by itself it keeps them, in pieces.
+
+    See mallopt(3): one arena for all threads, and a mapping of its own for whatever is large.
+    """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def resident() -> int:

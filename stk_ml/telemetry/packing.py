@@ -46,7 +46,7 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def lists(columns: Mapping[str, Sequence[Any]], *, most: int = 400) -> Iterator[dict[str, str]]:
+def lists(columns: Mapping[str, Sequence[Any]], *, most: int = 300) -> Iterator[dict[str, str]]:
     """Equally long lists as JSON, a piece at a time, so that no list of a piece is longer than :data:`LIMIT`.
 
     Args:

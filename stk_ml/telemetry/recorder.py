@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from stk_ml.telemetry import latency
 from stk_ml.telemetry.histogram import FeatureBins
 from stk_ml.telemetry.protocol import Batch, Event, Source
 from stk_ml.telemetry.sampling import Sampler, keys
+from stk_ml.telemetry.scored import Scored, gathered
 from stk_ml.telemetry.tallies import Tallies
 from stk_ml.telemetry.window import Buffer, Sample, Window, properties, sampled
 
@@ -92,6 +94,23 @@ class Recorder:
         self._tallies = Tallies(sample, max_samples)
         self._samples = self._sampler()
         self._window = Window(bins, clock(), record_ids)
+        self._scored: deque[Scored] = deque()
+        self._most_scored = self._capacity * self._backlog
+
+    def scored(self, request_id: str, row_id: str, row: Any, score: float, route: str, seconds: float) -> None:
+        """One row that was scored and answered well, in one call: :meth:`row` and :meth:`request` of the hot path.
+
+        It only remembers; all else is done in the background. ``row`` is kept, not copied.
+        """
+        waiting = self._scored
+        waiting.append((request_id, row_id, row, score, route, seconds, self._clock()))
+        size = len(waiting)
+        if size % self._capacity == 0 and self.sink is not None:
+            self.sink.wake()
+        if size > self._most_scored:
+            with contextlib.suppress(IndexError):
+                waiting.popleft()
+                self._dropped += 1
 
     def row(self, request_id: str, row_id: str, row: Any, score: float) -> None:
         """One scored row, which is copied; see :class:`stk_ml.serving.protocol.Hook`."""
@@ -186,8 +205,9 @@ class Recorder:
             self._lose(0, error)
 
     def absorb(self) -> int:
-        """Counts the full buffers; returns how many rows the window holds by now. For the background thread."""
+        """Counts what waits; returns how many rows the window holds by now. For the background thread."""
         with self._draining:
+            self._settle()
             self._absorb()
             return self._window.rows
 
@@ -198,6 +218,7 @@ class Recorder:
             now: end of the window, unix seconds.
         """
         with self._draining:
+            self._settle()
             with self._lock:
                 if len(self._buffer):
                     self._full.append(self._buffer)
@@ -219,6 +240,21 @@ class Recorder:
             events.append(Event(now, "stk.dropped", {**about, **lost}))
         metrics = (*window.metrics(now, about), *tallies.metrics(now, about))
         return Batch(tuple(events), tuple(tallies.requests(about)), metrics)
+
+    def _settle(self) -> None:
+        """Takes the rows that :meth:`scored` remembered, some thousands at a time."""
+        while waiting := len(self._scored):
+            taken = [self._scored.popleft() for _ in range(min(waiting, self._capacity))]
+            try:
+                buffer, requests = gathered(taken, self._features)
+                samples = [(key, place) for place, key in enumerate(requests.keys) if key < self._samples.limit]
+                with self._lock:
+                    self._tallies.add(requests)
+                    for key, place in samples:
+                        self._offer(key, buffer, place)
+                self._window.add(buffer)
+            except Exception as error:
+                self._lose(len(taken), error)
 
     def _sampler(self) -> Sampler:
         return Sampler(self._sample if self._bins else 0.0, self._max_samples)

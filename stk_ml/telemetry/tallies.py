@@ -10,6 +10,7 @@ from stk_ml.telemetry import latency
 from stk_ml.telemetry.packing import clip, json
 from stk_ml.telemetry.protocol import Event, Metric, Request
 from stk_ml.telemetry.sampling import Sampler
+from stk_ml.telemetry.scored import Requests
 
 #: Kinds that are told apart in a window; the others are counted together under this name.
 KINDS = 200
@@ -53,6 +54,22 @@ class Tallies:
         if len(self.latencies) >= KINDS:
             route, reason = OTHERS, OTHERS
         return self.latencies.setdefault((route, status, reason), Latencies())
+
+    def add(self, requests: Requests) -> None:
+        """Counts requests that were answered well (status 200)."""
+        places = np.searchsorted(latency.EDGES, requests.seconds, side="right")
+        for route in set(requests.routes):
+            of_it = np.array([each == route for each in requests.routes])
+            found, kind = requests.seconds[of_it], self.kind(route, 200, "")
+            for place, count in zip(*np.unique(places[of_it], return_counts=True), strict=True):
+                kind.counts[place] += int(count)
+            kind.total += float(found.sum())
+            kind.low, kind.high = min(kind.low, float(found.min())), max(kind.high, float(found.max()))
+        for place, key in enumerate(requests.keys):
+            if key < self.answered.limit:
+                seconds = float(requests.seconds[place])
+                told = (requests.times[place], requests.ids[place], requests.routes[place], 200, seconds, "")
+                self.answered.offer(key, told)
 
     def count(self, what: str, column: str, rows: int) -> None:
         """Adds rows with an oddity."""
