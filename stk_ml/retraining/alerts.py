@@ -10,7 +10,7 @@ and ``kind`` are, first found first taken:
 Generic: ``{"model": "flight-delay", "kind": "drift", "id": "7", "time": "2026-11-24T06:00:00Z", "fired": true,
 "detail": "..."}``; only model and kind are required.
 
-The key is what makes the same alert, sent again, the same: of Azure Monitor the alert's id, its time and condition; of
+The key is what makes the same alert, sent again or resolved, the same: of Azure Monitor its id and when it fired; of
 the generic form its ``id``. Without an id it is all that the alert says, and without a time the day on which it came.
 """
 
@@ -30,8 +30,8 @@ from stk_ml.errors import RequestError, closest
 T = TypeVar("T")
 
 SCHEMA = "azureMonitorCommonAlertSchema"
-#: What an alert may be about. ``drift``, ``performance`` ask for a retrain; ``quality`` says that data is broken, which
-#: forbids one; ``request`` is a person's wish.
+#: What an alert may be about: ``drift`` and ``performance`` ask for a retrain; ``quality`` says that data is broken,
+#: which forbids one; ``request`` is a person's wish.
 KINDS = ("drift", "performance", "quality", "request")
 _MODEL = re.compile(r"(?=.{1,128}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _RULE = re.compile(rf"(?:.*/)?stk-ml\.(?P<kind>{'|'.join(KINDS)})\.(?P<model>[^/]+)")
@@ -47,7 +47,7 @@ class Alert:
     """Something that may call for a retrain.
 
     Attributes:
-        key: the same for the same alert sent again; letters, digits and dashes, fit for a path.
+        key: idempotency key: the same for the same alert sent again, and for its resolution; 32 hexadecimal digits.
         model: name of the model.
         kind: one of :data:`KINDS`.
         fired: False when it says that its cause is gone (resolved).
@@ -61,6 +61,11 @@ class Alert:
     fired: bool
     time: str
     detail: str = ""
+
+    @property
+    def reply_key(self) -> str:
+        """What the reply is found by: that an alert is resolved gets a reply of its own."""
+        return self.key if self.fired else f"{self.key}-resolved"
 
 
 class _Generic(msgspec.Struct, forbid_unknown_fields=True):
@@ -133,7 +138,7 @@ def _of_generic(given: _Generic, now: float) -> Alert:
     said = given.time or f"{time:%Y-%m-%d}"
     about = (str(given.id),) if given.id != "" else (said, given.detail)
     model, kind = _model(given.model), _kind(given.kind)
-    key = _key("generic", model, kind, str(given.fired), *about)
+    key = _key("generic", model, kind, *about)
     return Alert(key, model, kind, given.fired, _iso(time), _line(given.detail))
 
 
@@ -150,7 +155,7 @@ def _of_azure(data: _Data) -> Alert:
         raise _refused(f"the monitorCondition {_shown(condition)} is not known", hint="there are: Fired, Resolved")
     fired = condition == "Fired"
     time = essentials.fired_date_time if fired else essentials.resolved_date_time or essentials.fired_date_time
-    key = _key("azure", essentials.alert_id, essentials.fired_date_time, condition)
+    key = _key("azure", essentials.alert_id, essentials.fired_date_time)
     text = f"{essentials.alert_rule} {essentials.severity}: {essentials.description or condition}"
     model, kind = _model(_named("model", data)), _kind(_named("kind", data))
     return Alert(key, model, kind, fired, _iso(_time(time)), _line(text))

@@ -23,35 +23,15 @@ from stk_ml.errors import IdentityError, RequestError, StkMlError, UnknownNameEr
 from stk_ml.identity.protocol import Caller, TokenVerifier
 from stk_ml.retraining import signature
 from stk_ml.retraining.alerts import Alert, parse
+from stk_ml.retraining.inbox import Reply
 
 log = logging.getLogger("stk_ml.alerts")
 _REMEMBERED = 10_000
 _CALLERS = 1024
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What was decided on an alert.
-
-    Attributes:
-        key: of the alert.
-        model: that it is about.
-        outcome: one word: ``retrain`` when it starts a run, else why not.
-        reason: one sentence for people.
-        run: id of the run that it started or joined; empty for none.
-        time: ISO 8601 with Z.
-    """
-
-    key: str
-    model: str
-    outcome: str
-    reason: str
-    run: str = ""
-    time: str = ""
-
-
-Decide = Callable[[Alert], Decision]
-Find = Callable[[str], Decision | None]
+Decide = Callable[[Alert], Reply]
+Find = Callable[[str], Reply | None]
 
 
 @dataclass(frozen=True)
@@ -111,30 +91,30 @@ class _Desk:
 
     def __init__(self, decide: Decide, at_once: int) -> None:
         self._decide, self._slots = decide, asyncio.Semaphore(at_once)
-        self._working: dict[str, asyncio.Task[Decision]] = {}
-        self._known: OrderedDict[str, Decision] = OrderedDict()
+        self._working: dict[str, asyncio.Task[Reply]] = {}
+        self._known: OrderedDict[str, Reply] = OrderedDict()
 
-    async def decision(self, alert: Alert) -> tuple[Decision, bool]:
-        """The decision, and whether this alert is the first of its key."""
-        known = self._known.get(alert.key)
+    async def reply(self, alert: Alert) -> tuple[Reply, bool]:
+        """The reply, and whether this alert is the first of its key to come to this process."""
+        known = self._known.get(alert.reply_key)
         if known is not None:
             return known, False
-        task = self._working.get(alert.key)
+        task = self._working.get(alert.reply_key)
         first = task is None
         if task is None:
-            task = self._working[alert.key] = asyncio.create_task(self._work(alert))
+            task = self._working[alert.reply_key] = asyncio.create_task(self._work(alert))
         return await asyncio.shield(task), first
 
-    async def _work(self, alert: Alert) -> Decision:
+    async def _work(self, alert: Alert) -> Reply:
         try:
             async with self._slots:
-                decision = await asyncio.to_thread(self._decide, alert)
-            self._known[alert.key] = decision
+                reply = await asyncio.to_thread(self._decide, alert)
+            self._known[alert.reply_key] = reply
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-            return decision
+            return reply
         finally:
-            del self._working[alert.key]
+            del self._working[alert.reply_key]
 
 
 class _Door:
@@ -206,10 +186,10 @@ def create_app(
 
     Args:
         decide: decides on an alert; called in threads, once per key in this process. The same key must give the same
-            decision, also in another process and after a restart.
+            reply, also in another process and after a restart (:class:`stk_ml.retraining.inbox.AlertDesk`).
         verifier: checks bearer tokens (scope ``retrain``); None when none are accepted.
         secret: the secrets that signatures count by (:class:`stk_ml.retraining.signature.Secrets`); None for none.
-        find: the decision on a key, as it stands now; None when there is none.
+        find: the reply of a key, as it stands now; None when there is none.
         limits: what is taken at most.
         anyone: lets in whoever shows no credential.
 
@@ -232,23 +212,21 @@ def create_app(
         if seconds:
             raise _RateError(seconds)
         alert = parse(body, now=time.time())
-        decision, first = await desk.decision(alert)
+        reply, first = await desk.reply(alert)
         if first:
             what = "fired" if alert.fired else "resolved"
-            log.info(
-                "%s %s of %s (%s) by %r: %s", alert.key, alert.kind, alert.model, what, caller.name, decision.outcome
-            )
-        link = f"/decisions/{decision.key}"
-        return JSONResponse(asdict(decision) | {"link": link}, 202 if first else 200, {"location": link})
+            about = (reply.key, alert.kind, alert.model, what, caller.name, reply.decision)
+            log.info("%s: %s of %s %s, from %r: %s", *about)
+        return _answer(reply, 202 if first else 200)
 
     @app.get("/decisions/{key}")
     async def decisions(key: str, request: Request) -> Response:
         """The decision on an alert, as it stands now."""
         await door.enter(request)
-        decision = await asyncio.to_thread(find, key)
-        if decision is None:
+        reply = await asyncio.to_thread(find, key)
+        if reply is None:
             raise RequestError("there is no decision of that key", status=404, reason="key")
-        return JSONResponse(asdict(decision) | {"link": f"/decisions/{decision.key}"})
+        return _answer(reply, 200)
 
     @app.get("/health/live")
     async def live() -> Response:
@@ -262,7 +240,8 @@ def create_app(
             log.error("%s: %s", type(error).__name__, error)
         elif not refusals.take(""):
             log.warning("refused with %d: %s", status, error)
-        return _problem(status, getattr(error, "reason", type(error).__name__), str(error), error.hint, _headers(error))
+        reason = getattr(error, "reason", "unknown" if isinstance(error, UnknownNameError) else "failure")
+        return _problem(status, reason, str(error), error.hint, _headers(error))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
@@ -273,6 +252,11 @@ def create_app(
         return _problem(500, "defect", "the alert could not be decided on", "the log of the server says why", None)
 
     return app
+
+
+def _answer(reply: Reply, status: int) -> Response:
+    link = f"/decisions/{reply.key}"
+    return JSONResponse(asdict(reply) | {"link": link}, status, {"location": link})
 
 
 class _RateError(RequestError):
