@@ -86,10 +86,12 @@ class ParquetPredictionLog:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{files.stem(content[-1]['TimeGenerated'])}-{self._worker}-{next(self._numbers)}.parquet"
         names.append((folder / f".{name}.tmp", folder / name))
-        with names[-1][0].open("wb") as aside:  # closed also when the disk is full
-            with pq.ParquetWriter(aside, schema(table), **WRITING) as writer:  # noqa: SIM117
-                for group in _row_groups(table, content):
-                    writer.write_table(arrow(table, group))
+        with (
+            names[-1][0].open("wb") as aside,  # closed also when the disk is full
+            pq.ParquetWriter(aside, schema(table), **WRITING) as writer,
+        ):
+            for group in _row_groups(table, content):
+                writer.write_table(arrow(table, group))
 
     def read(
         self, table: Table, *, since: float, until: float, names: Sequence[str] = (), columns: Sequence[str] = ()
