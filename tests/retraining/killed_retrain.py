@@ -1,4 +1,4 @@
-"""A retrain whose world is a folder: ``killed_retrain.py FOLDER N ENDS`` kills itself before change N of world or ledger.
+"""A retrain whose world is a folder. ``killed_retrain.py FOLDER N ENDS`` kills itself before change N.
 
 The world does what a registry and an endpoint do: it promotes behind the gate, rolls out, restores, and may be asked
 the same twice.
