@@ -31,8 +31,9 @@ serve: setup ## serve flight-delay on this machine; trains it first when there i
 	@$(BIN)/stk-ml models show flight-delay >/dev/null 2>&1 || $(MAKE) train
 	$(BIN)/stk-ml serve flight-delay
 
-tools: setup ## what some tests need beside Python (from npm a Blob storage emulator, from Debian podman); skipped where it cannot be had
+tools: setup ## what some tests need beside Python (from npm a Blob storage emulator and the Kusto parser, from Debian podman); skipped where it cannot be had
 	@if command -v npm >/dev/null; then sh tests/lake/install_azurite.sh $(BIN)/python; else echo "no npm: tests on Azurite will be skipped"; fi
+	@if command -v npm >/dev/null; then sh tests/telemetry/install_kusto.sh; else echo "no npm: tests by the Kusto parser will be skipped"; fi
 	@sh tests/image/install_podman.sh || echo "tests of the image will be skipped"
 
 test: setup tools ## the whole test suite

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
 from stk_ml.errors import TelemetryError
+from stk_ml.telemetry import kusto
 from stk_ml.telemetry.histogram import FeatureBins
 from stk_ml.telemetry.protocol import Batch, Event, Source
 
@@ -118,3 +120,20 @@ def predictions(batches: Iterable[Batch]) -> list[tuple[str, str, float, int]]:
         row_ids = json.loads(event.properties.get("row_ids", "null")) or [""] * len(scores)
         found += zip(ids, row_ids, scores, times, strict=True)
     return found
+
+
+def parameters_of(name: str, **others: kusto.Parameter) -> dict[str, kusto.Parameter]:
+    """Values of the parameters that a query of the log takes."""
+    every: dict[str, kusto.Parameter] = {
+        "since": datetime(2026, 3, 1, tzinfo=UTC),
+        "until": datetime(2026, 3, 3, tzinfo=UTC),
+        "model": "flight-delay",
+        "endpoint": "",
+        "deployment": "",
+        "digest": "",
+        "shadows": False,
+        "every": 3_600_000_000,
+        "request_id": "request-1",
+        "fragment": "request-1",
+    }
+    return {key: {**every, **others}[key] for key in kusto.takes(name)}
