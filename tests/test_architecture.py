@@ -101,10 +101,13 @@ def _commands() -> list[list[str]]:
     from stk_ml.cli.app import COMMANDS
 
     nested = {
+        "alerts": ["serve", "sign"],
         "endpoint": ["status", "traffic", "promote", "rollback", "delete", "start", "stop", "logs", "keys"],
         "features": ["list", "snapshot", "build", "pull", "check"],
         "models": ["list", "show", "compare", "promote", "champion"],
+        "monitor": ["run", "list", "report", "labels", "calibrate", "compare"],
         "pipeline": ["run", "check"],
+        "schedule": ["apply", "list", "run", "crontab", "delete"],
         "step": ["fit", "evaluate", "register"],
     }
     return [[], *([name] for name in COMMANDS), *([name, sub] for name, subs in nested.items() for sub in subs)]

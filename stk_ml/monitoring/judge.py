@@ -22,7 +22,7 @@ _DAY = 86_400.0
 #: Looks for broken data; no reference when nothing was scored.
 QualityCheck = Callable[[Window, Reference | None, Sequence[MonitorVerdict]], tuple[QualityFinding, ...]]
 #: Looks at the labels, as known at the end of the window.
-PerformanceCheck = Callable[[Window, Reference], tuple[PerformanceFinding, ...]]
+PerformanceCheck = Callable[[Window, Reference, Sequence[MonitorVerdict]], tuple[PerformanceFinding, ...]]
 
 
 def _unchecked(*_: object) -> tuple[()]:
@@ -74,7 +74,7 @@ class Judge:
         columns = self._drift(window, reference, budgets.level(budget, now, per_year=per_year, window_days=days), days)
         answer = drift.overall(columns) if columns else "insufficient"
         quality = self._quality(window, reference, past)
-        performance = self._performance(window, reference) if reference else ()
+        performance = self._performance(window, reference, past) if reference else ()
         worse = tuple(finding for finding in performance if finding.worse and not finding.muted)
         after, alarm = budgets.look(
             budget,
@@ -151,11 +151,11 @@ def reason(
     moved = [column for column in columns if column.answer == "drift" and column.weight > 0]
     moved.sort(key=lambda column: -column.effect.value / (column.floor or 1.0))
     if moved:
-        named = ", ".join(f"{column.name} by {column.effect.value:.2g} ({_words(column)})" for column in moved[:3])
-        said.append(f"{named}{f' and {len(moved) - 3} more' if len(moved) > 3 else ''} moved")
+        named = ", ".join(f"{column.name} by {column.effect.value:.2g} {_words(column)}" for column in moved[:3])
+        said.append(f"moved: {named}{f' and {len(moved) - 3} more' if len(moved) > 3 else ''}")
     if said:
         text = "; ".join(said)
-        return text[0].upper() + text[1:] + "." if not moved or worse else text + "."
+        return f"{text[0].upper()}{text[1:]}."
     if not rows:
         return "Nothing was scored."
     if answer == "insufficient":
@@ -175,8 +175,8 @@ def iso(seconds: float) -> str:
 
 def _words(column: ColumnVerdict) -> str:
     if column.aspect != "distribution":
-        return column.aspect.replace("_", " ")
-    return "total variation" if column.kind in ("category", "boolean") else "interquartile ranges"
+        return f"of the rows {column.aspect.replace('_', ' ')}"
+    return "of the rows" if column.kind in ("category", "boolean") else "interquartile ranges"
 
 
 def _rearmed(budget: Budget, served: Served | None, past: Sequence[MonitorVerdict]) -> Budget:

@@ -171,10 +171,10 @@ def _shapes(order: Sequence[ColumnVerdict], shapes: Sequence[Shape]) -> str:
         shape = by_name.get((column.kind == "score", column.name))
         plot = charts.then_and_now(shape) if shape else ""
         if shape and plot:
-            said = f"{_MEANS.get(column.aspect, column.aspect)}: {html.number(column.effect.value)}"
+            said = column.detail or f"{_MEANS.get(column.aspect, column.aspect)}: {html.number(column.effect.value)}"
             cards.append(
                 f'<figure class="card {column.answer}"><h3>{escape(column.name)}{_badge(column.answer)}</h3>{plot}'
-                f"<figcaption>{escape(column.detail or said)}{_beside(shape)}</figcaption></figure>"
+                f"<figcaption>{escape(_sentence(said))}{_beside(shape)}</figcaption></figure>"
             )
     if not cards:
         return ""
@@ -183,7 +183,13 @@ def _shapes(order: Sequence[ColumnVerdict], shapes: Sequence[Shape]) -> str:
     )
     grid = f'<div class="cards">{"".join(cards[:_SHOWN])}</div>'
     rest = cards[_SHOWN:]
-    more = html.details(f"{len(rest)} more columns", f'<div class="cards">{"".join(rest)}</div>') if rest else ""
+    more = (
+        html.details(
+            f"{len(rest)} more column{'s' if len(rest) > 1 else ''}", f'<div class="cards">{"".join(rest)}</div>'
+        )
+        if rest
+        else ""
+    )
     return legend + grid + more
 
 
@@ -256,7 +262,7 @@ def _timeline(past: Sequence[MonitorVerdict]) -> str:
 
 def _reading(verdict: MonitorVerdict) -> str:
     about = (
-        "A column has drifted only when both hold: a test whose false alarms were measured on the model's own reference "
+        "A column has drifted only when both hold: a test that is calibrated on the days of the model's own reference "
         "finds a difference, and the effect is above its floor. Effects of numbers are Wasserstein distances in "
         "interquartile ranges of the reference, of categories total variation (0 to 1), of missing, unseen and "
         "out-of-range values differences of rates."
@@ -273,6 +279,10 @@ def _order(column: ColumnVerdict) -> tuple[bool, float, str]:
 
 def _badge(answer: str) -> str:
     return f' <span class="badge {answer}">{_WORDS[answer].lower()}</span>'
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _p(value: float) -> str:

@@ -93,7 +93,7 @@ def volume(past: Sequence[MonitorVerdict], title: str) -> str:
         parts += [text(left - 10, scale(tick) + 4, scale.text(tick), "end")]
     for place, verdict in enumerate(shown):
         x, y = left + step * place, scale(verdict.rows)
-        bar = rectangle(f"bar {verdict.answer}", x + 1, y, max(step - 2, 1), height - bottom - y)
+        bar = rectangle(f"volume {verdict.answer}", x + 1, y, max(step - 2, 1), height - bottom - y)
         mark = f'<path class="alarm" d="M{x + step / 2:.1f} {y - 4:.1f} l5 -9 h-10 z"/>' if verdict.alarm else ""
         broken = text(x + step / 2, y - 4, "!", "middle", "broken") if verdict.broken else ""
         parts.append(

@@ -1,8 +1,8 @@
 """Looks at the windows of a model that nobody has looked at yet, each exactly once, whatever is killed when.
 
-A look counts from the moment at which ``state.json`` is replaced: that one write holds the verdict, the budget of false
-alarms after it and the promise to tell it. Telling is files, which can be written twice, and an event in the log, which
-is looked for before it is written again.
+A look counts from the moment at which ``monitor.json`` is replaced: that one write holds the verdict, the budget of
+false alarms after it and the promise to tell it. Telling is files, which can be written twice, and an event in the log,
+which is looked for before it is written again.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def run(
         settle: seconds after its end until a window is looked at, so that what was scored in it has reached the log.
 
     Raises:
+        UsageError: another process looks at the same model.
         TelemetryError, StorageError: the log or the disk failed; the same call goes on from there.
         ArtifactError: the model of a window cannot be had.
     """

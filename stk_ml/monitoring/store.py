@@ -2,26 +2,25 @@
 
 ::
 
-    state.json                   the newest look, and what the next one begins with
+    monitor.json                   the newest look, and what the next one begins with
     verdicts/WINDOW_END.json     a stk_ml.monitor_state.MonitorVerdict
     verdicts/WINDOW_END.html     the same for people
     looks/WINDOW_END.json        the same with the counts that the report draws
 
-WINDOW_END is the end of the window as ``20240112T000000Z``. ``.lock`` is held by who looks.
+WINDOW_END is the end of the window as ``20240112T000000Z``. ``.monitor.lock`` is held by who looks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stk_ml import contracts
-from stk_ml.errors import StorageError, UnknownNameError
+from stk_ml import contracts, file_locks
+from stk_ml.errors import StorageError, UnknownNameError, UsageError
 from stk_ml.monitor_state import MonitorVerdict
 from stk_ml.monitoring.budget import Budget
 from stk_ml.monitoring.shapes import Shape
@@ -44,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class State:
-    """``state.json``: where the monitoring of a model stands. Replacing it is what makes a look count.
+    """``monitor.json``: where the monitoring of a model stands. Replacing it is what makes a look count.
 
     Attributes:
         until: end of the newest window that was looked at, unix seconds; 0 for none.
@@ -79,18 +78,18 @@ class MonitorFolder:
 
     def state(self) -> State:
         """Where it stands; StorageError when the file is damaged."""
-        file = self.path / "state.json"
+        file = self.path / "monitor.json"
         return contracts.read(State, file) if file.is_file() else State()
 
     def keep(self, state: State) -> None:
         """Replaces the state."""
-        contracts.write(state, self.path / "state.json")
+        contracts.write(state, self.path / "monitor.json")
 
     def tell(self, look: Look, page: str) -> None:
         """Writes look, report and verdict; the verdict comes last, so that whoever sees it finds the others."""
         end = look.verdict.window_end
         contracts.write(look, self._file("looks", end, "json"))
-        _write(self.report_file(end), page)
+        write_page(self.report_file(end), page)
         contracts.write(look.verdict, self.verdict_file(end))
 
     def verdicts(self, until: str = "") -> list[MonitorVerdict]:
@@ -122,11 +121,15 @@ class MonitorFolder:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the lock of the folder; waits for whoever has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Holds the lock of the folder.
+
+        Raises:
+            UsageError: another process has it.
+        """
+        descriptor = file_locks.take(self.path / ".monitor.lock")
+        if descriptor is None:
+            raise UsageError(f"another process looks at {self.path.name} right now", hint="wait for it to end")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
@@ -145,8 +148,8 @@ def stamp(time: str) -> str:
     return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _write(file: Path, text: str) -> None:
-    """As :func:`stk_ml.contracts.write`, of text."""
+def write_page(file: Path, text: str) -> None:
+    """Writes a page as :func:`stk_ml.contracts.write` writes a contract: aside, then renamed."""
     aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ class Window:
         served: who scored most of it; None when nobody scored anything.
         rows: that this digest scored.
         histograms: of them.
+        read_until: up to where the log was read at the same time; for those who ask it for more.
     """
 
     start: float
@@ -30,6 +31,7 @@ class Window:
     served: Served | None = None
     rows: int = 0
     histograms: tuple[Histogram, ...] = ()
+    read_until: float = 0.0
 
 
 class LogWindows:
@@ -81,4 +83,5 @@ class LogWindows:
             start = since + slot * self.length
             who = main.get(slot)
             seen = counts.get((who.digest, start + self.length)) if who else None
-            yield Window(start, start + self.length, who, seen.rows if seen else 0, seen.histograms if seen else ())
+            found_rows, shown = (seen.rows, seen.histograms) if seen else (0, ())
+            yield Window(start, start + self.length, who, found_rows, shown, until)

@@ -7,7 +7,7 @@ A model goes up as files (``log_artifacts``) and becomes a version by ``create_m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,34 @@ class ModelRegistry:
             params=dict(sorted(data.params.items())) if data else {},
             where=self._source(version),
         )
+
+    def log_report(
+        self,
+        experiment: str,
+        name: str,
+        files: Sequence[Path],
+        *,
+        metrics: Mapping[str, float] = {},
+        tags: Mapping[str, str] = {},
+    ) -> str:
+        """Logs files as a run, once per name; returns the run's id.
+
+        Args:
+            experiment: made when there is none.
+            name: of the run, unique in its experiment.
+            files: go to its artifacts.
+            metrics: by name.
+            tags: by name.
+        """
+        which = self._runs.experiment(experiment)
+        done = self._client.search_runs([which], f"attributes.run_name = '{name}' and attributes.status = 'FINISHED'")
+        if done:
+            return str(done[0].info.run_id)
+        with self._runs.run(which, name, tagging.stored(tags)) as run:
+            self._runs.log(run.run_id, {}, [logged.Logged(tagging.key(key), value) for key, value in metrics.items()])
+            for file in files:
+                self._client.log_artifact(run.run_id, str(file))
+        return str(run.run_id)
 
     def compare(self, a: str | ModelVersion, b: str | ModelVersion) -> list[Compared]:
         """The logged metrics of two versions side by side, the bounds of their intervals included."""

@@ -61,15 +61,15 @@ class Traffic:
     deployment: str = "v1"
     version: int = 1
 
-    def day(self, number: int, rows: int = 400, km: float = 1.0, seed: int = 0) -> None:
-        """A day of parcels, in two flushes; ``km`` stretches the distances."""
+    def day(self, number: int, rows: int = 400, add: float = 0.0, seed: int = 0) -> None:
+        """A day of parcels, in two flushes; ``add`` kilometres are added to each distance."""
         model = TrainedModel.load(self.artifact)
         digest = unseal(self.artifact)[1]
         source = Source("eta", self.deployment, "late-parcel", self.version, digest, "w0")
         clock = _Clock(START + number * DAY)
         recorder = Recorder(source, FeatureBins.from_artifact(self.artifact), sample=0.05, clock=clock)
         table = parcels(rows, seed=1000 + 100 * seed + number)
-        table = table.set_column(table.column_names.index("km"), "km", [np.asarray(table["km"]) * km])
+        table = table.set_column(table.column_names.index("km"), "km", [np.asarray(table["km"]) + add])
         matrix, scores = model.schema.matrix(model.schema.select(table)), model.predict(table)
         ids = table["parcel"].to_pylist()
         log = ParquetPredictionLog(self.log)

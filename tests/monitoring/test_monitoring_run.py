@@ -7,6 +7,7 @@ import pytest
 from parcel_traffic import DAY, START, Traffic, train
 
 from stk_ml.model_policies import MonitorSpec
+from stk_ml.monitoring.checks import TelemetryQuality
 from stk_ml.monitoring.events import LogAnnouncer
 from stk_ml.monitoring.judge import Judge
 from stk_ml.monitoring.reference import Reference
@@ -25,7 +26,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def looks(tmp_path: Path, artifact: Path, now: float, **options: Any) -> list[Look]:
     reader = LocalLogReader(tmp_path / "telemetry")
     announcer = LogAnnouncer(ParquetPredictionLog(tmp_path / "telemetry"), reader)
-    judge = Judge("late-parcel", MonitorSpec(), lambda served: Reference.load(artifact))
+    quality = TelemetryQuality(reader, "late-parcel")
+    judge = Judge("late-parcel", MonitorSpec(), lambda served: Reference.load(artifact), quality=quality)
     folder = MonitorFolder(tmp_path / "monitoring", "late-parcel")
     return list(run(folder, LogWindows(reader, "late-parcel", DAY), judge, announcer, now=lambda: now, **options))
 
@@ -38,7 +40,7 @@ def events(tmp_path: Path, now: float) -> list[str]:
 def test_a_shift_is_found_on_its_day_and_nothing_before(artifact: Path, tmp_path: Path) -> None:
     parcels = Traffic(artifact, tmp_path / "telemetry")
     for day in range(20):
-        parcels.day(day, km=1.0 if day < 12 else 1.6)
+        parcels.day(day, add=0.0 if day < 12 else 90.0)
     found = looks(tmp_path, artifact, START + 20 * DAY)
     answers = [look.verdict.answer for look in found]
     assert len(found) == 20

@@ -1,0 +1,196 @@
+"""Watches what a deployed model scores: drift, broken data, performance, each with a declared error rate.
+
+stk-ml monitor run MODEL                 looks at every window that has ended and was not looked at
+stk-ml monitor list MODEL                the looks so far
+stk-ml monitor report MODEL              the report of a look, as one HTML file
+stk-ml monitor labels MODEL FILE         records what became of predictions (CSV or Parquet)
+stk-ml monitor calibrate MODEL           replays its stable history: false alarms per year, shifts that would be seen
+stk-ml monitor compare REF CURRENT       two tables or files, no model needed
+
+A window is as long as monitor.window in the model's file says. Exit code 0 whatever was found; 3 on drift with
+--fail-on-drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stk_ml.cli.output import Output
+from stk_ml.errors import RegistryError, UsageError
+
+if TYPE_CHECKING:
+    from stk_ml.cli.monitor_parts import Monitoring
+    from stk_ml.monitor_state import MonitorVerdict
+
+#: Exit code on drift, when asked for.
+DRIFT = 3
+
+
+def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommands of ``stk-ml monitor``."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    model = argparse.ArgumentParser(add_help=False, parents=[common])
+    model.add_argument("model", metavar="MODEL", help="name of a model, or path of its YAML file")
+    model.add_argument("--tracking-uri", metavar="URI", help="MLflow store")
+    failing = argparse.ArgumentParser(add_help=False)
+    failing.add_argument("--fail-on-drift", action="store_true", help=f"exit code {DRIFT} when drift was found")
+    one = argparse.ArgumentParser(add_help=False)
+    one.add_argument("--deployment", default="", metavar="D", help="look at this deployment alone")
+
+    run = commands.add_parser("run", parents=[model, one, failing], help="look at every window that has ended")
+    run.add_argument("--since", metavar="TIME", help="leave out windows that begin before it (ISO 8601, UTC)")
+    run.add_argument(
+        "--until", "--window-end", dest="until", metavar="TIME", help="leave windows that end after it for later"
+    )
+    run.add_argument("--now", metavar="TIME", help="time travel: look as of then")
+    run.add_argument(
+        "--settle", type=float, default=60.0, metavar="S", help="seconds after its end until a window is looked at"
+    )
+    run.add_argument("--no-mlflow", action="store_true", help="keep reports in the folder alone")
+    run.set_defaults(run=run_run)
+
+    listing = commands.add_parser("list", parents=[model, one], help="the looks so far, newest last")
+    listing.add_argument("--last", type=int, default=20, metavar="N", help="so many (default 20)")
+    listing.set_defaults(run=run_list)
+
+    report = commands.add_parser("report", parents=[model, one], help="the report of a look, as one HTML file")
+    report.add_argument("--window-end", default="", metavar="TIME", help="end of its window (default: the newest)")
+    report.add_argument("--out", type=Path, metavar="HTML", help="write it there")
+    report.set_defaults(run=run_report)
+
+    labels = commands.add_parser("labels", parents=[model], help="record what became of predictions")
+    labels.add_argument(
+        "file", type=Path, metavar="FILE", help="prediction_id (or row_id, or request_id and row), outcome, known_time"
+    )
+    labels.add_argument("--now", metavar="TIME", help="time travel: record as of then")
+    labels.set_defaults(run=run_labels)
+
+    calibrate = commands.add_parser("calibrate", parents=[model], help="false alarms per year on its stable history")
+    calibrate.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws")
+    calibrate.set_defaults(run=run_calibrate)
+
+    compare = commands.add_parser("compare", parents=[common, failing], help="two tables or files, no model needed")
+    compare.add_argument("reference", metavar="REFERENCE", help="lake table (zone.table), CSV or Parquet file")
+    compare.add_argument("current", metavar="CURRENT", help="the same")
+    compare.add_argument("--target", default="", metavar="C", help="column with the outcome")
+    compare.add_argument("--prediction", default="", metavar="C", help="column with the score")
+    compare.add_argument("--time", default="", metavar="C", help="column with the time of each row")
+    compare.add_argument("--out", type=Path, metavar="HTML", help="write a report")
+    compare.set_defaults(run=run_compare)
+
+
+def run_run(args: argparse.Namespace, out: Output) -> int:
+    """Looks at what has not been looked at, and shows what was seen."""
+    monitoring = _open(args)
+    moment = _seconds(args.now, "--now")
+    since, until = _seconds(args.since, "--since"), _seconds(args.until, "--until")
+    found: list[MonitorVerdict] = []
+    for look in monitoring.run(lambda: moment or time.time(), since, until, 0.0 if moment else args.settle):
+        found.append(look.verdict)
+        out.say(f"{look.verdict.window_end[:16]}  {_state(look.verdict):<13}  {look.verdict.reason}")
+        if not args.no_mlflow:
+            try:
+                monitoring.log(look)
+            except RegistryError as error:
+                out.say(f"not kept in MLflow: {error}")
+    out.document(found)
+    if not found:
+        out.line("no window has ended that was not looked at")
+    _table(found, out)
+    if found:
+        out.line(f"report  {monitoring.folder.report_file(found[-1].window_end)}")
+    return DRIFT if args.fail_on_drift and any(verdict.answer == "drift" for verdict in found) else 0
+
+
+def run_list(args: argparse.Namespace, out: Output) -> int:
+    """Lists the looks."""
+    found = _open(args).folder.verdicts()[-max(args.last, 1) :]
+    out.document(found)
+    _table(found, out)
+    return 0
+
+
+def run_report(args: argparse.Namespace, out: Output) -> int:
+    """Writes the report of a look anew, with the looks before it."""
+    from stk_ml.monitoring import report
+    from stk_ml.monitoring.store import write_page
+
+    folder = _open(args).folder
+    look = folder.look(_iso(args.window_end, "--window-end"))
+    end = look.verdict.window_end
+    file = args.out or folder.report_file(end)
+    write_page(file, report.render(look.verdict, look.shapes, folder.verdicts(end)))
+    out.document({"report": str(file), "verdict": look.verdict})
+    for line in report.advice(look.verdict):
+        out.line(line)
+    out.line(f"report  {file}")
+    return 0
+
+
+def run_labels(args: argparse.Namespace, out: Output) -> int:
+    """Records labels."""
+    from stk_ml.monitoring.labels import read_labels
+
+    moment = _seconds(args.now, "--now")
+    now = datetime.fromtimestamp(moment, UTC) if moment else datetime.now(UTC)
+    recorded = _open(args).ledger.record(read_labels(args.file), now=now)
+    out.document(recorded)
+    out.line(f"{recorded.rows:,} labels {'were there already' if recorded.again else 'recorded'}")
+    return 0
+
+
+def run_calibrate(args: argparse.Namespace, out: Output) -> int:
+    """Replays the model's stable history."""
+    raise UsageError("not there yet")
+
+
+def run_compare(args: argparse.Namespace, out: Output) -> int:
+    """Compares two tables."""
+    raise UsageError("not there yet")
+
+
+def _open(args: argparse.Namespace) -> Monitoring:
+    from stk_ml.cli.common import open_workspace
+    from stk_ml.cli.monitor_parts import Monitoring
+
+    workspace = open_workspace(args, tracking_uri=args.tracking_uri)
+    return Monitoring(workspace, args.model, getattr(args, "deployment", ""))
+
+
+def _table(found: list[MonitorVerdict], out: Output) -> None:
+    rows = [
+        [
+            verdict.window_end[:16].replace("T", " "),
+            _state(verdict),
+            f"{verdict.rows:,}",
+            verdict.version or "",
+            f"{verdict.spent:.1%}",
+            verdict.reason,
+        ]
+        for verdict in found
+    ]
+    if rows:
+        out.table("", ["window's end", "answer", "rows", "version", "budget", "why"], rows, right=(2, 3, 4))
+
+
+def _state(verdict: MonitorVerdict) -> str:
+    answer = "broken" if verdict.broken else verdict.answer
+    return f"{answer}, ALARM" if verdict.alarm else answer
+
+
+def _seconds(text: str | None, flag: str) -> float | None:
+    from stk_ml import model_spec
+
+    try:
+        return model_spec.instant(text).timestamp() if text else None
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}", hint="write 2013-07-01 or 2013-07-01T06:00") from error
+
+
+def _iso(text: str, flag: str) -> str:
+    seconds = _seconds(text, flag)
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,0 +1,142 @@
+"""The parts that ``stk-ml monitor`` puts together: log, labels, the models that served, and MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stk_ml import model_spec
+from stk_ml.contracts import Interval
+from stk_ml.errors import ArtifactError, RegistryError, UnknownNameError
+from stk_ml.model_policies import MonitorSpec
+from stk_ml.monitoring.checks import LabelledPerformance, TelemetryQuality
+from stk_ml.monitoring.events import LogAnnouncer
+from stk_ml.monitoring.judge import Judge
+from stk_ml.monitoring.labels import LabelLedger
+from stk_ml.monitoring.reference import Reference
+from stk_ml.monitoring.run import run
+from stk_ml.monitoring.store import Look, MonitorFolder
+from stk_ml.monitoring.windows import LogWindows
+from stk_ml.telemetry.local import ParquetPredictionLog
+from stk_ml.telemetry.local_reader import LocalLogReader
+
+if TYPE_CHECKING:
+    from stk_ml.model_spec import ModelSpec
+    from stk_ml.telemetry.served import Served
+    from stk_ml.workspace import Workspace
+
+_SPLIT = "test."
+
+
+class Monitoring:
+    """The monitoring of one model of a project.
+
+    Args:
+        workspace: the project.
+        model: name of the model, or path of its YAML file; a model without a file is watched by the defaults.
+        deployment: name of the one deployment to look at; empty for all.
+    """
+
+    def __init__(self, workspace: Workspace, model: str, deployment: str = "") -> None:
+        self._workspace, self.deployment = workspace, deployment
+        self.spec, self.name = _declared(workspace, model)
+        self.settings = self.spec.monitor if self.spec else MonitorSpec()
+        self.folder = MonitorFolder(workspace.settings.monitoring, self.name, deployment)
+        self.ledger = LabelLedger(workspace.settings.monitoring / self.name / "labels")
+
+    @property
+    def length(self) -> float:
+        """Of a window, in seconds."""
+        return model_spec.duration(self.settings.window).total_seconds()
+
+    def run(self, now: Callable[[], float], since: float | None, until: float | None, settle: float) -> Iterator[Look]:
+        """See :func:`stk_ml.monitoring.run.run`."""
+        reader, log = self._reader, ParquetPredictionLog(self._workspace.settings.telemetry, worker="monitor")
+        performance = LabelledPerformance(
+            reader, self.name, self.ledger, self._measured, min_rows=self.settings.min_rows, deployment=self.deployment
+        )
+        judge = Judge(
+            self.name,
+            self.settings,
+            self.reference,
+            quality=TelemetryQuality(reader, self.name, self.deployment),
+            performance=performance,
+        )
+        windows = LogWindows(reader, self.name, self.length, self.deployment)
+        announcer = LogAnnouncer(log, reader)
+        return run(self.folder, windows, judge, announcer, now=now, since=since, until=until, settle=settle)
+
+    def reference(self, served: Served) -> Reference:
+        """The model that served: an endpoint's copy of it, else the registry's.
+
+        Raises:
+            ArtifactError: it is in neither.
+        """
+        return Reference.load(self._artifact(served))
+
+    def champion(self) -> Reference:
+        """The model that would be deployed now: the champion, else the newest version."""
+        return Reference.load(self._workspace.registry.download(self.name))
+
+    def log(self, look: Look) -> str:
+        """Keeps report and verdict of a look in MLflow; returns the run's id."""
+        verdict, end = look.verdict, look.verdict.window_end
+        effects = {f"effect.{column.name}": column.effect.value for column in verdict.columns}
+        performance = {f"{found.source}.{found.metric}": found.value.value for found in verdict.performance}
+        tags = {
+            "answer": verdict.answer,
+            "alarm": str(verdict.alarm).lower(),
+            "version": str(verdict.version),
+            "digest": verdict.digest,
+            "reason": verdict.reason,
+        }
+        return self._workspace.registry.log_report(
+            f"{self.name}-monitoring",
+            f"{self.folder.path.name}-{end}",
+            [self.folder.report_file(end), self.folder.verdict_file(end)],
+            metrics={"rows": verdict.rows, "spent": verdict.spent, **effects, **performance},
+            tags=tags,
+        )
+
+    @cached_property
+    def _reader(self) -> LocalLogReader:
+        return LocalLogReader(self._workspace.settings.telemetry)
+
+    def _artifact(self, served: Served) -> Path:
+        for copy in self._workspace.settings.endpoints.glob(f"*/models/{served.digest}"):
+            return copy
+        try:
+            version = self._workspace.registry.version(f"{self.name}:{served.version}")
+            if version.digest == served.digest:
+                return self._workspace.registry.download(version)
+        except (RegistryError, UnknownNameError):
+            pass
+        which = f"{self.name}:{served.version} ({served.digest[:12]})"
+        raise ArtifactError(
+            f"{which} has been served, but is neither with an endpoint nor in the registry",
+            hint="begin after it with --since, or put the model back",
+        )
+
+    def _measured(self, served: Served) -> Mapping[str, Interval]:
+        """The test metrics of a version; none of a model that is not in the registry."""
+        try:
+            metrics = self._workspace.registry.show(f"{self.name}:{served.version}").metrics
+        except (RegistryError, UnknownNameError):
+            return {}
+        names = [key.removeprefix(_SPLIT) for key in metrics if key.startswith(_SPLIT) and f"{key}.low" in metrics]
+        return {
+            name: Interval(*(metrics[f"{_SPLIT}{name}{bound}"] for bound in ("", ".low", ".high"))) for name in names
+        }
+
+
+def _declared(workspace: Workspace, model: str) -> tuple[ModelSpec | None, str]:
+    try:
+        spec = model_spec.load(workspace.model_file(model))
+    except UnknownNameError:
+        folder = MonitorFolder(workspace.settings.monitoring, model)
+        if not folder.path.is_dir() and model not in workspace.registry.names():
+            raise
+        return None, model
+    return spec, spec.name
