@@ -2,8 +2,9 @@
 
 A look at level alpha raises a false alarm with chance at most alpha, whatever earlier looks said and however much
 looks depend on each other. Expectations add up, so levels that sum to at most A over any year keep the expected
-number of false alarms in it at most A. Each look gets the share of the year since the one before it: A * elapsed / 365.25 days.
-Looking more often thus gains nothing and costs nothing, and a look at the same instant cannot alarm.
+number of false alarms in it at most A. Each look gets the share of the year since the one before it:
+A * elapsed / 365.25 days. Looking more often thus gains nothing and costs nothing, and a second look at the same
+instant cannot alarm.
 
 An alarm disarms: the same drift alarms once. The first calm look arms again.
 """

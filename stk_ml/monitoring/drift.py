@@ -63,6 +63,10 @@ class DriftSettings:
         return np.array([first, self.rate, self.rate, self.rate])
 
 
+#: What counts when nothing is said.
+DEFAULTS = DriftSettings()
+
+
 @dataclass(frozen=True)
 class _Tested:
     """One column before the columns are looked at together; without a null it could not be tested.
@@ -89,7 +93,7 @@ def assess(
     reference: Profile,
     current: Sequence[Histogram],
     *,
-    settings: DriftSettings = DriftSettings(),
+    settings: DriftSettings = DEFAULTS,
     weights: Mapping[str, float] | None = None,
     alpha: float = 0.05,
     seed: int = 0,

@@ -99,7 +99,8 @@ class Ruler:
         else:
             found = np.abs(_shares(_present(window)) - _shares(_present(reference))).sum(axis=-1) / 2
         both = (_present(window).sum(axis=-1) > 0) & (_present(reference).sum(axis=-1) > 0)
-        return np.asarray(np.where(both, found, 0.0))
+        measured: Floats = np.where(both, found, 0.0)
+        return measured
 
 
 _NONE = np.empty(0)
@@ -123,7 +124,8 @@ def _present(rows: Floats) -> Floats:
 
 
 def _shares(rows: Floats) -> Floats:
-    return np.divide(rows, np.maximum(rows.sum(axis=-1, keepdims=True), 1e-300))
+    shares: Floats = rows / np.maximum(rows.sum(axis=-1, keepdims=True), 1e-300)
+    return shares
 
 
 def _positions(edges: Floats, counts: Floats) -> Floats:
@@ -149,4 +151,4 @@ def _quartiles(edges: Floats, places: Floats, counts: Floats, single: bool) -> F
     quarters = np.array([0.25, 0.75])
     if single:
         return np.asarray(places[np.minimum(np.searchsorted(cumulated, quarters), len(places) - 1)])
-    return np.interp(quarters, np.append(0.0, cumulated), edges)
+    return np.asarray(np.interp(quarters, np.append(0.0, cumulated), edges), np.float64)

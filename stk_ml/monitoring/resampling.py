@@ -5,10 +5,11 @@ be independent calls that drift. Here a window of n rows that spans L days is dr
 
 1. the shares of its cells, from how blocks of L consecutive days of the reference lie around its mean. Their
    covariance less what n-row multinomial sampling alone would give is the variation between blocks (method of
-   moments, in coordinates in which multinomial noise is white). Shares are drawn from it with a multivariate Student
-   distribution: it predicts a new block, whose variance is only known from few independent ones. Their number is
-   that of the days over the integrated autocorrelation time (Geyer 1992, initial positive sequence). Where rates have
-   heavier tails than normal, the degrees of freedom match their kurtosis.
+   moments, in coordinates in which multinomial noise is white). Shares are drawn from it as a logistic normal
+   (Aitchison and Shen 1980), with a multivariate Student distribution in place of the normal: it predicts a new block,
+   whose variance is only known from few independent ones. Their number is that of the days over the integrated
+   autocorrelation time (Geyer 1992, initial positive sequence). Where days have heavier tails than normal, the
+   degrees of freedom match their kurtosis.
 2. its rows, multinomially from these shares; the reference's too.
 
 Drawing whole blocks alone would end at p = 1 / number of blocks, but a false alarm a year over many columns needs
@@ -36,6 +37,7 @@ Floats = NDArray[np.float64]
 DRAWS, TAIL = 2000, 200
 _RESOLVED = 20
 _HEAVIEST = 0.5
+_FARTHEST = 50.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Variation:
     """How the shares of a column's cells differ between blocks of days.
 
     Attributes:
-        root: (cells, rank): root of the covariance between blocks; rank 0 when they do not differ beyond sampling.
+        root: (cells, rank): root of the covariance between blocks of the logarithms of the shares; rank 0 when they
+            do not differ beyond sampling.
         freedom: degrees of freedom of the Student distribution.
         blocks: effective number of independent blocks; infinite without days.
         own: (B, cells): rows of each block of consecutive days.
@@ -54,13 +57,16 @@ class Variation:
     blocks: float
     own: Floats
 
-    def draw(self, rng: np.random.Generator, count: int) -> Floats:
-        """(count, cells) deviations of the shares from their mean."""
-        if not self.root.shape[1]:
-            return np.zeros((count, self.root.shape[0]))
+    def draw(self, shares: Floats, rng: np.random.Generator, count: int) -> Floats:
+        """(count, cells) shares of blocks whose mean is (cells,) ``shares``."""
+        rank = self.root.shape[1]
+        if not rank:
+            return np.broadcast_to(shares, (count, len(shares)))
         scale = np.sqrt(self.freedom / np.maximum(rng.chisquare(self.freedom, (count, 1)), 1e-12))
-        normal: Floats = rng.standard_normal((count, self.root.shape[1])) @ self.root.T
-        return normal * scale
+        logs = scale * (rng.standard_normal((count, rank)) @ self.root.T) - np.square(self.root).sum(axis=1) / 2
+        weighed = shares * np.exp(np.clip(logs, -_FARTHEST, _FARTHEST))
+        drawn: Floats = weighed / weighed.sum(axis=1, keepdims=True)
+        return drawn
 
 
 def variation(days: Floats, ruler: Ruler, span: int = 1, *, timeless: bool = False) -> Variation:
@@ -80,10 +86,10 @@ def variation(days: Floats, ruler: Ruler, span: int = 1, *, timeless: bool = Fal
     summed = np.concatenate([np.zeros((1, cells)), np.cumsum(days, axis=0)])
     own = summed[span:] - summed[:-span]
     mean = days.sum(axis=0) / max(days.sum(), 1.0)
-    independent = max(len(days) / max(span, _correlation_time(days, ruler)), 1.5) if len(days) else 1.5
-    root = (
-        _between(own, mean) * np.sqrt((independent + 1) / (independent - 1)) if len(own) > 1 else np.diag(np.sqrt(mean))
-    )
+    independent = max(len(days) / (span - 1 + _correlation_time(days, ruler)), 1.5) if len(days) else 1.5
+    if len(own) < 2:
+        return Variation(np.diag(np.where(mean > 0, 1.0, 0.0)), 0.5, independent, own)
+    root = _between(own, mean, independent)
     return Variation(root, max(min(independent - 1, _tail_freedom(own, ruler)), 0.5), independent, own)
 
 
@@ -117,9 +123,7 @@ class Null:
 
     def sample(self, window: Floats, reference: Floats, draws: int) -> Floats:
         """(draws, 4) effects of windows and references of the same sizes whose shares are those of the two given."""
-        shares = _cell_shares(window) + self._between.draw(self._rng, draws)
-        shares = np.maximum(shares, 0.0)
-        shares /= shares.sum(axis=1, keepdims=True)
+        shares = self._between.draw(_cell_shares(window), self._rng, draws)
         rows = self._rng.multinomial(self._rows, shares).astype(np.float64)
         total = int(self._reference.sum())
         base = self._rng.multinomial(total, _cell_shares(reference), size=draws).astype(np.float64)
@@ -200,16 +204,24 @@ def _survival(excess: float, shape: float) -> float:
     return float(np.exp(-excess) if shape == 0 else (1 + shape * excess) ** (-1 / shape))
 
 
-def _between(own: Floats, mean: Floats) -> Floats:
-    """Root of the covariance of the blocks' shares beyond what sampling gives."""
+def _between(own: Floats, mean: Floats, independent: float) -> Floats:
+    """Root of the covariance of the blocks' log shares beyond what sampling gives (of log-normals, by moments).
+
+    Variances are taken one standard error above their estimates, or windows much larger than the days would be
+    measured against days whose differences are too small to be seen in the reference.
+    """
+    inflation = (independent + 1) / (independent - 1)
     used = mean > 0
     sizes = own.sum(axis=1)
     white = (own[:, used] / sizes[:, None] - mean[used]) / np.sqrt(mean[used])
     values, vectors = np.linalg.eigh(white.T @ white / len(own))
-    excess = np.maximum(values - np.mean(1 / sizes), 0.0)
+    excess = np.maximum(values * (1 + np.sqrt(2 / independent)) - np.mean(1 / sizes), 0.0)
     root = np.zeros((len(mean), int(np.count_nonzero(excess))))
-    root[used] = np.sqrt(mean[used])[:, None] * vectors[:, excess > 0] * np.sqrt(excess[excess > 0])
-    return root
+    root[used] = vectors[:, excess > 0] * np.sqrt(excess[excess > 0] * inflation) / np.sqrt(mean[used])[:, None]
+    relative = np.square(root).sum(axis=1, keepdims=True)  # squared coefficient of variation of each share
+    ones = np.ones_like(relative)
+    logs: Floats = root * np.sqrt(np.divide(np.log1p(relative), relative, out=ones, where=relative > 0))
+    return logs
 
 
 def _correlation_time(days: Floats, ruler: Ruler) -> float:
@@ -234,6 +246,12 @@ def _integrated(series: Floats, noise: float) -> float:
     spectrum = np.square(np.abs(np.fft.rfft(series, width, axis=0))).sum(axis=1)
     lags = np.fft.irfft(spectrum, width)[: count // 2] / count / spread
     lags[0] = 1.0
+    found = _initial_sequence(lags)
+    return _initial_sequence(lags + found / count)  # the mean of the series takes its own variance off every lag
+
+
+def _initial_sequence(lags: Floats) -> float:
+    """Twice the sum of positive, falling pairs of autocorrelations, less 1: at least 1."""
     pairs = lags[: len(lags) // 2 * 2].reshape(-1, 2).sum(axis=1)
     ends = np.flatnonzero(pairs <= 0)
     kept = np.minimum.accumulate(pairs[: ends[0] if ends.size else len(pairs)])
@@ -248,6 +266,7 @@ def _tail_freedom(own: Floats, ruler: Ruler) -> float:
 
 
 def _series(rows: Floats, ruler: Ruler) -> Sequence[Floats]:
-    """The mean and the rates over blocks; those that vary."""
+    """The mean, and the roots of the rates (which stabilises their variance), over blocks; those that vary."""
     rates = ruler.rates(rows)
+    rates[:, 1:] = np.sqrt(rates[:, 1:])
     return [rates[:, k] for k in range(rates.shape[1]) if len(rates) > 1 and np.var(rates[:, k]) > 1e-24]

@@ -1,0 +1,149 @@
+"""A classifier that tries to tell a window's rows from the reference's: it finds what no single column shows.
+
+Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests": when both come from one source, no classifier does
+better than chance on rows that it has not seen. Each row is scored by a model fitted on the other fold; the AUC within
+folds is compared with chance by the variance of the Mann-Whitney statistic. Days differ in stable data too, so
+where the days of the reference are known, its own blocks of days are told from the rest of it in the same way, and the
+window has to stand out among them (a Student prediction interval).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stk_ml.contracts import Interval
+from stk_ml.monitor_state import Answer
+from stk_ml.statistics.bootstrap import student_quantile
+from stk_ml.statistics.metrics import auc
+
+Floats = NDArray[np.float64]
+#: Rows taken of each side, folds, and blocks of the reference that are compared with the rest of it.
+ROWS, FOLDS, BLOCKS = 4000, 2, 8
+_FEWEST = 50
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What the classifier says.
+
+    Attributes:
+        answer: drift when the rows can be told apart beyond chance and beyond the floor.
+        auc: of rows that the classifier has not seen, with interval; 0.5 is chance.
+        usual: mean AUC of the reference's own blocks of days; 0.5 without days.
+        columns: those that the AUC falls most without, strongest first; empty unless drift.
+        detectable: the AUC that would have been found with the declared power.
+    """
+
+    answer: Answer
+    auc: Interval
+    usual: float
+    columns: tuple[str, ...]
+    detectable: float
+
+
+def tell_apart(
+    names: Sequence[str],
+    reference: Floats,
+    current: Floats,
+    *,
+    days: NDArray[np.int64] | None = None,
+    alpha: float = 0.05,
+    floor: float = 0.55,
+    power: float = 0.8,
+    seed: int = 0,
+) -> Joint:
+    """Fits it and judges.
+
+    Args:
+        names: of the columns.
+        reference: (n, columns) encoded rows (:meth:`stk_ml.artifact.schema.FeatureSchema.matrix`).
+        current: (m, columns) of the window.
+        days: (n,) day of each row of the reference, as a number; None when rows are independent. Eight blocks of
+            consecutive days cannot tell a false alarm rate below about 1%: with days, smaller alphas are not reached
+            by chance differences but need larger ones.
+        alpha: chance of a false alarm.
+        floor: smallest AUC that counts; 0.55 is what a normal number gives that moved by 0.18 standard deviations.
+        power: with which an AUC at the floor must have been found before the answer is stable.
+        seed: of samples and folds.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> then, now = rng.normal(size=(2, 1500, 3))
+        >>> now[:, 1] = now[:, 0] * 0.95 + now[:, 1] * 0.3
+        >>> found = tell_apart(["a", "b", "c"], then, now)
+        >>> found.answer, sorted(found.columns[:2])
+        ('drift', ['a', 'b'])
+    """
+    rng = np.random.default_rng(seed)
+    sizes = min(len(reference), ROWS), min(len(current), ROWS)
+    if min(sizes) < _FEWEST or not names:
+        return Joint("insufficient", Interval(0.5, 0.0, 1.0), 0.5, (), 1.0)
+    found, importance = _separate(_take(reference, rng), _take(current, rng), rng)
+    error = float(np.sqrt((sum(sizes) + 1) / (12 * sizes[0] * sizes[1])))
+    usual, spread, quantile = 0.5, error, NormalDist().inv_cdf(1 - alpha)
+    if days is not None:
+        own = _own_blocks(reference, days, len(current), rng)
+        if len(own) < 4:
+            return Joint("insufficient", Interval(found, 0.0, 1.0), 0.5, (), 1.0)
+        usual = max(float(np.mean(own)), 0.5)
+        spread = max(float(np.std(own, ddof=1)) * np.sqrt(1 + 1 / len(own)), error)
+        quantile = student_quantile(1 - alpha, len(own) - 1)
+    limit, reach = usual + quantile * spread, NormalDist().inv_cdf(0.975) * spread
+    detectable = limit + NormalDist().inv_cdf(power) * spread
+    drifted = found >= max(limit, floor)
+    answer: Answer = "drift" if drifted else "stable" if detectable <= floor else "insufficient"
+    strongest = [names[k] for k in np.argsort(-importance, kind="stable") if importance[k] > 2 * error / 3]
+    interval = Interval(found, max(found - reach, 0.0), min(found + reach, 1.0))
+    return Joint(answer, interval, usual, tuple(strongest) if drifted else (), min(detectable, 1.0))
+
+
+def _take(rows: Floats, rng: np.random.Generator) -> Floats:
+    return rows[np.sort(rng.choice(len(rows), ROWS, replace=False))] if len(rows) > ROWS else rows
+
+
+def _separate(first: Floats, second: Floats, rng: np.random.Generator, *, explain: bool = True) -> tuple[float, Floats]:
+    """AUC on unseen rows, mean over folds, and what it loses when each column is shuffled."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rows = np.vstack([first, second])
+    label = np.repeat([0.0, 1.0], [len(first), len(second)])
+    fold = np.concatenate([rng.permutation(len(part)) % FOLDS for part in (first, second)])
+    found, lost = [], np.zeros(rows.shape[1])
+    for held in range(FOLDS):
+        train, test = fold != held, fold == held
+        share = label[train].mean()
+        model = HistGradientBoostingClassifier(
+            max_iter=60, max_leaf_nodes=15, min_samples_leaf=20, learning_rate=0.1, early_stopping=False, random_state=0
+        )
+        model.fit(rows[train], label[train], sample_weight=np.where(label[train] > 0, 1 - share, share))
+        unseen = rows[test].copy()
+        found.append(auc(label[test], model.predict_proba(unseen)[:, 1]))
+        for column in range(rows.shape[1]) if explain else ():
+            usual = unseen[:, column].copy()
+            unseen[:, column] = rng.permutation(usual)
+            lost[column] += (found[-1] - auc(label[test], model.predict_proba(unseen)[:, 1])) / FOLDS
+            unseen[:, column] = usual
+    return float(np.mean(found)), lost
+
+
+def _own_blocks(reference: Floats, days: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[float]:
+    """The AUC of each of some blocks of consecutive days, of about a window's rows, against the rest."""
+    order = np.argsort(days, kind="stable")
+    names, starts = np.unique(days[order], return_index=True)
+    per_day = len(days) / max(len(names), 1)
+    span = max(int(np.clip(round(size / per_day), 1, max(len(names) // BLOCKS, 1))), 1)
+    firsts = np.unique(np.linspace(0, max(len(names) - span, 0), BLOCKS).astype(int))
+    found = []
+    for first in firsts:
+        end = starts[first + span] if first + span < len(names) else len(days)
+        inside = order[starts[first] : end]
+        outside = np.concatenate([order[: starts[first]], order[end:]])
+        if min(len(inside), len(outside)) >= _FEWEST:
+            block = _take(reference[inside], rng)[:size]
+            found.append(_separate(_take(reference[outside], rng), block, rng, explain=False)[0])
+    return found
