@@ -29,6 +29,8 @@ log = logging.getLogger("stk_ml.telemetry")
 _BYTES = 8 * 2**20
 #: Rows copied at a time, so that nobody waits long for the lock.
 _PIECE = 1024
+#: Single rows that are taken at a time: few enough to be in the processor's cache still.
+_FEW = 1024
 #: Full buffers that wait at most, and bytes of their rows; beyond it the oldest is dropped.
 _BACKLOG, _BACKLOG_BYTES = 16, 32 * 2**20
 
@@ -105,7 +107,7 @@ class Recorder:
         waiting = self._scored
         waiting.append((request_id, row_id, row, score, route, seconds, self._clock()))
         size = len(waiting)
-        if size % self._capacity == 0 and self.sink is not None:
+        if size % _FEW == 0 and self.sink is not None:
             self.sink.wake()
         if size > self._most_scored:
             with contextlib.suppress(IndexError):
@@ -244,7 +246,7 @@ class Recorder:
     def _settle(self) -> None:
         """Takes the rows that :meth:`scored` remembered, some thousands at a time."""
         while waiting := len(self._scored):
-            taken = [self._scored.popleft() for _ in range(min(waiting, self._capacity))]
+            taken = [self._scored.popleft() for _ in range(min(waiting, _FEW))]
             try:
                 buffer, requests = gathered(taken, self._features)
                 samples = [(key, place) for place, key in enumerate(requests.keys) if key < self._samples.limit]

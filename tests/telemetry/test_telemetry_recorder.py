@@ -381,3 +381,41 @@ def test_a_wide_model_gets_fewer_rows_in_a_buffer() -> None:
     bins = bins_of()
     assert Recorder(SOURCE, bins, capacity=10**9)._capacity * 4 * 8 <= 8 * 2**20
     assert KINDS
+
+
+def test_what_the_hot_path_remembers_is_told_as_rows_and_requests_are(
+    bins: FeatureBins, generator: np.random.Generator
+) -> None:
+    one, other = (Recorder(SOURCE, bins, sample=0.5, max_samples=10_000, clock=lambda: 5.0) for _ in range(2))
+    for number, row in enumerate(matrix_of(3000, generator)):
+        name, route = f"id-{number}", "/score" if number % 3 else "/invocations"
+        score, seconds = float(generator.random()), float(generator.random()) / 100
+        one.scored(name, f"row-{number}", row, score, route, seconds)
+        other.row(name, f"row-{number}", row, score)
+        other.request(name, route, 200, seconds)
+    found, wanted = one.drain(10.0), other.drain(10.0)
+    assert predictions(found) == predictions(wanted)
+    others = [[event for event in each.events if event.name != "stk.predictions"] for each in (found, wanted)]
+    assert others[0] == others[1]
+    assert found.requests == wanted.requests
+    key = lambda metric: (metric.name, metric.properties.get("route", ""))  # noqa: E731
+    for metric, same in zip(sorted(found.metrics, key=key), sorted(wanted.metrics, key=key), strict=True):
+        assert (metric.count, metric.min, metric.max, metric.properties.get("latency")) == (
+            same.count,
+            same.min,
+            same.max,
+            same.properties.get("latency"),
+        )
+        assert metric.sum == pytest.approx(same.sum)
+
+
+def test_remembered_rows_that_nobody_takes_are_dropped_the_oldest_first_and_counted(bins: FeatureBins) -> None:
+    recorder = Recorder(SOURCE, bins, capacity=8, clock=lambda: 5.0)
+    for number in range(1000):
+        recorder.scored(f"id-{number}", "", np.array([1.0, 0.0, 1.0, 0.0]), 0.5, "/score", 0.001)
+    batch = recorder.drain(10.0)
+    (dropped,) = (event for event in batch.events if event.name == "stk.dropped")
+    events = [event for event in batch.events if event.name == "stk.predictions"]
+    ids = [name for event in events for name in json.loads(event.properties["ids"])]
+    assert int(dropped.properties["rows"]) + len(ids) == 1000
+    assert ids[-1] == "id-999"
