@@ -394,7 +394,7 @@ def test_what_the_hot_path_remembers_is_told_as_rows_and_requests_are(
         other.row(name, f"row-{number}", row, score)
         other.request(name, route, 200, seconds)
     found, wanted = one.drain(10.0), other.drain(10.0)
-    assert predictions(found) == predictions(wanted)
+    assert predictions([found]) == predictions([wanted])
     others = [[event for event in each.events if event.name != "stk.predictions"] for each in (found, wanted)]
     assert others[0] == others[1]
     assert found.requests == wanted.requests
