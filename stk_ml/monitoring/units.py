@@ -42,8 +42,10 @@ _CHANGES: tuple[tuple[str, float, float], ...] = (
     ("turned from kelvin to Celsius", 1.0, -273.15),
     ("turned in sign", -1.0, 0.0),
 )
-#: Largest difference of the distribution functions that is no change; that the right unit may leave; share of it left.
-_MOVED, _LEFT, _SHARE = 0.2, 0.05, 0.25
+#: Largest difference of the distribution functions that is no change, from all days together and from each of them.
+_MOVED, _MOVED_FROM_EACH = 0.2, 0.5
+#: Difference that the right unit may leave, and which share of the change that may be.
+_LEFT, _SHARE = 0.05, 0.25
 #: A shift by more interquartile ranges than this is no drift.
 _FAR = 2.0
 #: Share of rows outside all of training at which a number cannot be the same one, and days needed to say so.
@@ -73,7 +75,7 @@ def changed(edges: Floats, days: Floats, now: Histogram) -> str:
         >>> days = np.array([[0, *range(10, 110, 10), 0]] * 30, float)
         >>> miles = np.diff(np.square(np.minimum(np.arange(11.0) * 1.609344, 10)) * 5.5).astype(int).tolist()
         >>> changed(edges, days, Histogram("km", "number", tuple(miles), 0, 0, 0, 0, 0))
-        'divided by 1.609 (miles, kilometres): this leaves 2% of the distribution unexplained, no change 55%'
+        'as if divided by 1.609 (miles, kilometres): this leaves 2% of the distribution unexplained, no change 55%'
     """
     rows = sum(now.counts) + now.below + now.above
     days = days[days.sum(axis=1) >= _DAY_ROWS]
@@ -83,17 +85,17 @@ def changed(edges: Floats, days: Floats, now: Histogram) -> str:
     pooled, each = _shares(days.sum(axis=0)), _shares(days)
     if _apart(each, seen) < _MOVED:
         return ""
-    known, apart = pooled[None], np.abs(each - pooled).max(axis=1)
-    if 2 * apart.max() > np.abs(seen - pooled).max():
-        known, apart = each, _nearest(each)
-    moved = _apart(known, seen)
-    if moved < max(_MOVED, 2 * float(apart.max())):
-        return ""
+    known, apart, moved = pooled[None], np.abs(each - pooled).max(axis=1), float(np.abs(seen - pooled).max())
+    if moved < 2 * apart.max():
+        known, moved = each, _apart(each, seen)
+        if moved < _MOVED_FROM_EACH:
+            return ""
+        apart = _nearest(each)
     left = min(max(_LEFT, float(np.quantile(apart, 0.95)) + 1.36 / math.sqrt(rows)), _SHARE * moved)
     found = sorted(pair for pair in _explained(edges, known, seen) if pair[0] <= left)
     if found and found[0][0] < _shifted(edges, known, pooled, seen):
         names = " or ".join(name for _, name in found[:3])
-        return f"{names}: this leaves {found[0][0]:.0%} of the distribution unexplained, no change {moved:.0%}"
+        return f"as if {names}: this leaves {found[0][0]:.0%} of the distribution unexplained, no change {moved:.0%}"
     return _outside(edges, days, now, rows)
 
 

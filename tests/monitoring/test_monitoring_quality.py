@@ -131,14 +131,15 @@ def test_a_year_of_stable_autocorrelated_days_has_no_findings(memory, rows):
         ("km", lambda x: x * 1000, "lie above"),
         ("km", lambda x: x / 1000, "lie below"),
         ("km", lambda x: x / 1.852, "divided by 1.852"),
-        ("celsius", lambda x: x * 1.8 + 32, "lie above"),
+        ("celsius", lambda x: x * 1.8 + 32, "Celsius to Fahrenheit"),
         ("celsius", lambda x: x + 273.15, "lie above"),
         ("celsius", lambda x: -x, "turned in sign"),
-        ("celsius", lambda x: (x - 32) / 1.8, "Fahrenheit to Celsius"),
+        ("celsius", lambda x: (x - 32) / 1.8, "as if turned"),
     ],
 )
 def test_another_unit_is_found_and_named(world, column, change, named):
     matrix = world.day()
+    matrix[:, 1] = np.random.default_rng(5).normal(12, 5, ROWS)
     matrix[:, NAMES.index(column)] = change(matrix[:, NAMES.index(column)])
     found = _assess(world, world.window(matrix, scores=world.scores(world.day())))
     assert _checks(found) == [("unit", column)]
