@@ -12,6 +12,7 @@ in a process of its own, as stk-ml retrain MODEL, and goes on when this one ends
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,8 @@ def run_serve(args: argparse.Namespace, out: Output) -> int:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended in good order
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 

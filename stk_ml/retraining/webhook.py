@@ -236,9 +236,10 @@ def create_app(
     @app.exception_handler(StkMlError)
     async def refused(request: Request, error: StkMlError) -> Response:
         status = _status(error)
-        if status >= 500:
+        if status >= 500 and not isinstance(error, IdentityError):
             log.error("%s: %s", type(error).__name__, error)
-        elif not refusals.take(""):
+            return _undecided(status, _headers(error))
+        if not refusals.take(""):
             log.warning("refused with %d: %s", status, error)
         reason = getattr(error, "reason", "unknown" if isinstance(error, UnknownNameError) else "failure")
         return _problem(status, reason, str(error), error.hint, _headers(error))
@@ -249,7 +250,7 @@ def create_app(
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return _problem(500, "defect", "the alert could not be decided on", "the log of the server says why", None)
+        return _undecided(500, {})
 
     return app
 
@@ -282,6 +283,11 @@ def _headers(error: StkMlError) -> dict[str, str]:
     if status == 413 or status == 408:
         return {"connection": "close"}
     return {"retry-after": "5"} if status == 503 else {}
+
+
+def _undecided(status: int, headers: dict[str, str]) -> Response:
+    """What went wrong here is for the log: it may name files of this machine."""
+    return _problem(status, "failure", "the request could not be decided on", "the server's log says why", headers)
 
 
 def _problem(status: int, reason: str, message: str, hint: str, headers: Any) -> Response:
