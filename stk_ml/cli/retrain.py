@@ -153,12 +153,14 @@ def _status(model: _Model, now: datetime, last: int, out: Output) -> int:
     ledger, spec = model.ledger, model.spec.retrain
     state = policy.expired(ledger.state(), now, alive=ledger.worked_on)
     status, decision = policy.status(state, spec, now), policy.decide(state, spec, now)
+    paused = policy.paused_until(state, spec, now) if status in ("open", "cooling") else ""
     runs, decisions = ledger.runs()[-last:][::-1], ledger.decisions(last)
     out.document(
         {
             "model": model.spec.name,
             "status": status,
             "step": state.running.step if state.running else "",
+            "until": paused,
             "worked_on": ledger.worked_on,
             "next": decision,
             "windows": state.windows[-spec.of :],
@@ -167,7 +169,7 @@ def _status(model: _Model, now: datetime, last: int, out: Output) -> int:
             "decisions": decisions,
         }
     )
-    step = f" ({state.running.step})" if state.running else ""
+    step = f" ({state.running.step})" if state.running else f" until {paused}" if paused else ""
     idle = "" if ledger.worked_on or not state.running else "; nobody works on it: stk-ml retrain goes on with it"
     out.line(f"{model.spec.name}: {status}{step}: {decision.reason}{idle}")
     until = f", looks again {decision.until}" if decision.until else ""

@@ -44,6 +44,7 @@ __all__ = [
     "iso",
     "moved",
     "observe",
+    "paused_until",
     "started",
     "status",
 ]
@@ -199,6 +200,12 @@ def status(state: GovernorState, spec: RetrainSpec, now: datetime) -> Status:
         return "cooling"
     alarmed = _cause(state, spec) or any(each.says == "alarm" for each in _counting(state, spec)[-1:])
     return "alarmed" if alarmed else "resting"
+
+
+def paused_until(state: GovernorState, spec: RetrainSpec, now: datetime) -> str:
+    """When the breaker closes, or the cooldown is over, ISO 8601 with Z; empty when neither holds."""
+    until = _open_until(state, spec, now) or _cooling_until(state, spec, now)
+    return iso(until) if until else ""
 
 
 def _seen(verdict: MonitorVerdict) -> Seen:
