@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-#: A prediction is corrected from the age on at which this share of the labels of each outcome has come.
-LEAST = 0.1
+#: A prediction is corrected from the age on at which this share of the labels of each kind of outcome has come. Of a
+#: number, nearly all of each kind: its delay may be the outcome itself, and then the first labels of a kind are its
+#: least ones.
+LEAST_BINARY, LEAST_NUMBER = 0.1, 0.9
 #: Most kinds of outcome of a regression.
 _KINDS = 10
 #: Old labels of each kind that are needed to learn its delay.
@@ -130,6 +132,7 @@ class Delays:
         cuts: (k - 1,) outcomes at which the kinds are cut; of a binary outcome 0.5.
         curves: one per kind, of old cohorts; empty when there are too few old labels to tell the kinds apart.
         overall: of all outcomes, from all predictions.
+        least: share of the labels of each kind that has to be known by the age from which predictions are corrected.
         missing: why there are no curves; empty when there are.
     """
 
@@ -137,6 +140,7 @@ class Delays:
     cuts: Floats
     curves: tuple[Curve, ...]
     overall: Curve
+    least: float
     missing: str = ""
 
     def known_by(self, ages: Floats, outcomes: Floats) -> Floats:
@@ -150,7 +154,7 @@ class Delays:
     @property
     def correctable(self) -> float:
         """The age from which a prediction can be corrected: every kind of outcome has begun to be known."""
-        return max((curve.age(LEAST) for curve in self.curves), default=math.inf)
+        return max((curve.age(self.least) for curve in self.curves), default=math.inf)
 
 
 def learn_delays(
@@ -186,11 +190,12 @@ def learn_delays(
         cuts = np.unique(np.quantile(old.outcomes, np.arange(1, kinds) / kinds)) if len(old) else np.empty(0)
     kind = np.searchsorted(cuts, old.outcomes, side="right")
     rows = np.bincount(kind, minlength=len(cuts) + 1)
+    least = LEAST_BINARY if binary else LEAST_NUMBER
     if rows.min() < FEWEST:
         missing = f"{rows.min()} of {len(old)} old labels are of the rarest kind of outcome, {FEWEST} are needed"
-        return Delays(horizon, cuts, (), overall, missing)
+        return Delays(horizon, cuts, (), overall, least, missing)
     spent = old.known - old.times
-    return Delays(horizon, cuts, tuple(_observed(spent[kind == k]) for k in range(len(rows))), overall)
+    return Delays(horizon, cuts, tuple(_observed(spent[kind == k]) for k in range(len(rows))), overall, least)
 
 
 def _observed(delays: Floats) -> Curve:
@@ -250,7 +255,7 @@ def correct(predictions: Predictions, delays: Delays, now: float, *, tolerance: 
             delays.missing or f"none of {len(predictions)} predictions is {delays.correctable:.0f} s old and known"
         )
         return Correction(rows[:0], np.empty(0), count, 0.0, math.nan, refused)
-    weights = 1 / np.maximum(delays.known_by(ages[rows], predictions.outcomes[rows]), LEAST)
+    weights = 1 / np.maximum(delays.known_by(ages[rows], predictions.outcomes[rows]), LEAST_BINARY)
     balance, expected = float(weights.sum() / count), float(delays.overall.shares[-1])
     noise = 4 * math.sqrt(float((weights * (weights - 1)).sum()) + expected * (1 - expected) * count) / count
     refused = ""
