@@ -59,10 +59,10 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     from stk_ml.cli.common import open_workspace
     from stk_ml.orchestration.schedule import load_schedule
 
-    workspace = open_workspace(args)
-    files = args.files or sorted((workspace.pipelines / "schedules").glob("*.yml"))
+    folder = open_workspace(args).settings.pipelines / "schedules"
+    files = args.files or sorted(folder.glob("*.yml"))
     if not files:
-        raise UsageError(f"no schedules in {workspace.pipelines / 'schedules'}", hint="name the file of one")
+        raise UsageError(f"no schedules in {folder}", hint="name the file of one: stk-ml schedule apply FILE")
     found = [load_schedule(file) for file in files]
     names = [schedule.name for schedule in found]
     twice = sorted({name for name in names if names.count(name) > 1})

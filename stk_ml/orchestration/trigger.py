@@ -65,7 +65,8 @@ def following(trigger: Trigger, after: datetime, *, made: datetime | None = None
     """
     start, end = _bounds(trigger)
     after = max(after, start - timedelta(seconds=1)) if start else after
-    return next((time for time in _times(trigger, after, start or made or after) if not end or time <= end), None)
+    found = next(_times(trigger, after, start or made or after), None)
+    return None if found is None or (end and found > end) else found
 
 
 def latest(trigger: Trigger, now: datetime, *, made: datetime | None = None) -> datetime | None:
