@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stk_ml.contracts import Interval
+from stk_ml.monitoring.maturity import Predictions
 from stk_ml.statistics import metrics
-from stk_ml.statistics.weighted import auc_of_bins
+from stk_ml.statistics.blocks import make_blocks
+from stk_ml.statistics.weighted import auc_of_bins, estimate
 from stk_ml.telemetry.histogram import Histogram
 
 Floats = NDArray[np.float64]
@@ -149,6 +151,31 @@ class Grade:
     estimate: float
     truth: float
     error: float
+
+
+def grade(estimates: Mapping[str, float], matured: Predictions, cohort: float) -> tuple[Grade, ...]:
+    """Grades the estimates of a window by its predictions, once it is complete.
+
+    Args:
+        estimates: by metric, as they were made without labels.
+        matured: the same predictions with their labels; those without one are left out.
+        cohort: when the window ended, unix seconds.
+
+    Example:
+        >>> p = np.tile([0.2, 0.8], 500)
+        >>> made = Predictions(np.zeros(1000), p, np.tile([0.0, 1.0], 500), np.ones(1000))
+        >>> [found] = grade({"brier": 0.16}, made, 86400.0)
+        >>> found.estimate, round(found.truth, 2), found.error < 1e-9
+        (0.16, 0.04, True)
+    """
+    known = matured.take(matured.labelled)
+    blocks = make_blocks(len(known), np.floor(known.times).astype("datetime64[s]"))
+    found = []
+    for metric, value in estimates.items():
+        truth = estimate(metric, known.outcomes, known.scores, blocks)
+        if math.isfinite(truth.value) and math.isfinite(truth.error):
+            found.append(Grade(metric, cohort, value, truth.value, truth.error))
+    return tuple(found)
 
 
 def mute(grades: Sequence[Grade], reference: float, tolerance: float) -> str:

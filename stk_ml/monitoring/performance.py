@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from stk_ml.contracts import Interval, Problem
 from stk_ml.monitor_state import PerformanceFinding
 from stk_ml.monitoring import sequences
+from stk_ml.monitoring.estimates import Grade, expected, mute
 from stk_ml.monitoring.maturity import Correction, Delays, Predictions, cohorts, correct
 from stk_ml.statistics import metrics
 from stk_ml.statistics.blocks import FEWEST, make_blocks
@@ -94,7 +95,13 @@ def assess(
             value = interval(metric, predictions, group, level=level, best=best, resamples=resamples)
             allowed = (tolerances or {}).get(metric, tolerance(metric, reference[metric].value))
             if value:
-                found.append(judge(metric, source, value, reference[metric], allowed, group, min_rows=min_rows))
+                muted = group.refused
+                told = not muted and group.rows.size >= min_rows
+                worse = is_worse(metric, value, reference[metric], allowed) if told else None
+                past = reference[metric].value
+                found.append(
+                    PerformanceFinding(metric, source, value, past, worse, group.predictions, group.matured, muted)
+                )
     return tuple(found)
 
 
@@ -125,34 +132,57 @@ def around(metric: str, value: float, error: float, blocks: int, *, level: float
     return Interval(value, max(value - reach, 0.0), min(value + reach, most), level)
 
 
-def judge(
-    metric: str,
-    source: Source,
-    value: Interval,
-    reference: Interval,
-    allowed: float,
-    group: Correction,
+def estimated(
+    values: Mapping[str, float],
+    grades: Sequence[Grade],
+    reference: Mapping[str, Interval],
+    rows: int,
     *,
+    level: float = 0.95,
+    tolerances: Mapping[str, float] | None = None,
     min_rows: int = 200,
-    muted: str = "",
-) -> PerformanceFinding:
-    """Whether a metric is worse than its reference by more than is allowed: True, False, or None for cannot tell.
+) -> tuple[PerformanceFinding, ...]:
+    """Findings without labels: estimates with the interval of their own past errors, muted where they were wrong.
+
+    Args:
+        values: by metric, of :func:`stk_ml.monitoring.estimates.cbpe` or an error model.
+        grades: of earlier windows, all metrics.
+        reference: as in :func:`assess`.
+        rows: predictions in the window.
+        level: of the intervals.
+        tolerances: as in :func:`assess`.
+        min_rows: as in :func:`assess`.
+
+    Example:
+        >>> [finding] = estimated({"auc": 0.7}, [], {"auc": Interval(0.8, 0.79, 0.81)}, 1000)
+        >>> finding.worse, finding.muted
+        (None, 'graded on 0 cohorts, 4 are needed')
+    """
+    found = []
+    for metric in (metric for metric in values if metric in reference):
+        past = [grade for grade in grades if grade.metric == metric]
+        allowed = (tolerances or {}).get(metric, tolerance(metric, reference[metric].value))
+        value, muted = expected(values[metric], past, level=level), mute(past, reference[metric].value, allowed)
+        worse = None if muted or rows < min_rows else is_worse(metric, value, reference[metric], allowed)
+        found.append(PerformanceFinding(metric, "estimated", value, reference[metric].value, worse, rows, 0.0, muted))
+    return tuple(found)
+
+
+def is_worse(metric: str, value: Interval, reference: Interval, allowed: float) -> bool | None:
+    """Whether a metric is worse than its reference by more than is allowed; None when it cannot be told.
 
     The reference was measured on a sample too: the difference of the two is bounded by their intervals.
 
     Args:
         metric: its name.
-        source: of the value.
         value: with its interval.
         reference: the same when the model was made.
         allowed: in units of the metric.
-        group: the predictions behind the value.
-        min_rows: fewer than this and it cannot tell.
-        muted: why it may not be acted on.
+
+    Example:
+        >>> now, then = Interval(0.70, 0.69, 0.71), Interval(0.75, 0.74, 0.76)
+        >>> is_worse("auc", now, then, 0.02), is_worse("auc", now, then, 0.04), is_worse("auc", now, then, 0.1)
+        (True, None, False)
     """
-    muted = muted or (group.refused if source == "corrected" else "")
-    rows, worse = group.rows.size, None
-    if not muted and rows >= min_rows:
-        gap = difference(reference, value) if metric in metrics.HIGHER_IS_BETTER else difference(value, reference)
-        worse = True if gap.low > allowed else False if gap.high <= allowed else None
-    return PerformanceFinding(metric, source, value, reference.value, worse, group.predictions, group.matured, muted)
+    gap = difference(reference, value) if metric in metrics.HIGHER_IS_BETTER else difference(value, reference)
+    return True if gap.low > allowed else False if gap.high <= allowed else None

@@ -57,7 +57,7 @@ def changed(edges: Floats, days: Floats, now: Histogram) -> str:
     """What happened to the values, with numbers; empty when nothing of the kind did.
 
     A known conversion has to explain the new distribution as well as reference days explain each other, where it is
-    far from all of them, and a mere shift by what drift may do explains it less well. It is compared with all days
+    far from all of them, and a mere shift by what drift may do explains it less than half as well. It is compared with all days
     together, or, where days differ much (temperatures), with each. A drift by just the factor of a conversion cannot
     be told from it.
 
@@ -93,7 +93,7 @@ def changed(edges: Floats, days: Floats, now: Histogram) -> str:
         apart = _nearest(each)
     left = min(max(_LEFT, float(np.quantile(apart, 0.95)) + 1.36 / math.sqrt(rows)), _SHARE * moved)
     found = sorted(pair for pair in _explained(edges, known, seen) if pair[0] <= left)
-    if found and found[0][0] < _shifted(edges, known, pooled, seen):
+    if found and 2 * found[0][0] < _shifted(edges, known, pooled, seen):
         names = " or ".join(name for _, name in found[:3])
         return f"as if {names}: this leaves {found[0][0]:.0%} of the distribution unexplained, no change {moved:.0%}"
     return _outside(edges, days, now, rows)
