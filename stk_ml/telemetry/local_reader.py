@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A query sees the tables that it is given, and nothing else of the machine.
 _SETTINGS = "SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true"
+#: Rows that DuckDB takes at a time: one of packed predictions becomes hundreds.
+_CHUNK = 128
 
 
 class LocalLogReader:
@@ -84,7 +86,7 @@ class LocalLogReader:
         naive = [
             pa.field(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in found.schema
         ]
-        return found.cast(pa.schema(naive))
+        return pa.Table.from_batches(found.cast(pa.schema(naive)).to_batches(max_chunksize=_CHUNK), pa.schema(naive))
 
 
 def _tables(name: str) -> list[Table]:
