@@ -207,8 +207,8 @@ def _power(
         if not rows.sum():
             continue
         ruler = Ruler(column, kind, rows)
-        between = variation(cells, ruler, span, timeless=days == ("all",))
         for size in sizes:
+            between = variation(cells, ruler, span, rows=size, timeless=days == ("all",))
             rng = np.random.default_rng([seed, size])
             null = Null(ruler, rows, np.round(rows / rows.sum() * size), between, rng, settings.draws)
             limits = np.maximum(null.critical(level / max(sum(aspects_present(rows)), 1)), settings.floors(kind))

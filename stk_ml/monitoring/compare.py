@@ -18,6 +18,7 @@ from stk_ml.errors import DataError, UnknownNameError
 from stk_ml.monitor_state import Answer, ColumnVerdict, PerformanceFinding
 from stk_ml.monitoring.drift import DEFAULTS, DriftSettings, assess, overall
 from stk_ml.monitoring.joint import Joint, tell_apart
+from stk_ml.monitoring.shapes import Shape, shapes
 from stk_ml.statistics.blocks import make_blocks
 from stk_ml.statistics.bootstrap import metric_interval
 from stk_ml.statistics.differences import difference
@@ -42,6 +43,7 @@ class Comparison:
         performance: of the prediction against the target in the current table; empty without both.
         left_out: columns that were not compared, and why.
         reference_rows, current_rows: of the tables.
+        shapes: of the columns then and now, for a report.
     """
 
     verdict: Answer
@@ -52,6 +54,7 @@ class Comparison:
     left_out: tuple[str, ...]
     reference_rows: int
     current_rows: int
+    shapes: tuple[Shape, ...] = ()
 
 
 def compare(
@@ -86,8 +89,8 @@ def compare(
         ColumnContractError: a column is of another type in the current table.
 
     Example:
-        >>> then = pa.table({"km": np.arange(1000) % 100, "kind": ["air", "road"] * 500})
-        >>> now = pa.table({"km": np.arange(1000) % 100 + 30, "kind": ["air", "road"] * 500})
+        >>> then = pa.table({"km": np.arange(10_000) % 100, "kind": ["air", "road"] * 5000})
+        >>> now = pa.table({"km": np.arange(10_000) % 100 + 30, "kind": ["air", "road"] * 5000})
         >>> found = compare(then, now, joint=False)
         >>> found.verdict, [(column.name, column.answer) for column in found.columns]
         ('drift', [('km', 'drift'), ('kind', 'stable')])
@@ -122,6 +125,7 @@ def compare(
         left_out=tuple(left_out),
         reference_rows=reference.num_rows,
         current_rows=current.num_rows,
+        shapes=tuple(shapes(profile, histograms)),
     )
 
 

@@ -213,7 +213,9 @@ def _test(
     ruler = Ruler(profile, window.kind, rows)
     seen = window_cells(window)
     rng = np.random.default_rng([seed, zlib.crc32(f"{window.kind}:{profile.name}".encode())])
-    null = Null(ruler, rows, seen, variation(cells, ruler, span, timeless=timeless), rng, settings.draws)
+    null = Null(
+        ruler, rows, seen, variation(cells, ruler, span, rows=window.rows, timeless=timeless), rng, settings.draws
+    )
     effects = ruler.effects(seen, rows)
     movable = np.array(aspects_present(rows + seen))
     aspects = max(int(movable.sum()), 1)

@@ -7,9 +7,10 @@ Four aspects, in the order of :data:`ASPECTS`:
   ``other``, ``unseen`` and values outside the bins are cells of their own.
 - ``missing``, ``unseen``, ``out_of_range`` (below and above the bins): difference of the shares of all rows.
 
-A bin stands at its middle; at its left edge where every bin holds a single value. Positions are kept within three
-interquartile ranges of the quartiles, so that a long tail cannot drown the rest. Rows below the bins stand at the
-lowest edge or as far before the first bin as the second is after it, whichever is lower, and rows above them likewise.
+A bin stands at its middle; at its left edge where every bin holds a single value. The first and the last bin, which
+hold the tails, stand no farther out than their neighbour is wide, and all within three interquartile ranges of the
+quartiles, so that a long tail cannot drown the rest. Rows below the bins stand as far before the first bin as the
+second is after it, and rows above likewise.
 
 """
 
@@ -39,7 +40,8 @@ def day_cells(profile: ColumnProfile) -> Floats:
         >>> day_cells(column).tolist()
         [[0.0, 3.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 2.0, 0.0, 1.0, 0.0, 0.0]]
     """
-    bins = np.array(profile.counts, np.float64).reshape(len(profile.missing), -1)
+    width = len(profile.categories) or max(len(profile.edges) - 1, 0)
+    bins = np.array(profile.counts, np.float64).reshape(len(profile.missing), width)
     after = (profile.above, profile.missing, profile.other, profile.unseen)
     return np.column_stack([profile.below, bins, *after]).astype(np.float64)
 
@@ -131,6 +133,9 @@ def _shares(rows: Floats) -> Floats:
 def _positions(edges: Floats, counts: Floats) -> Floats:
     single = edges[-1] == edges[-2]
     places = edges[:-1] if single else (edges[:-1] + edges[1:]) / 2
+    if not single and len(places) > 2:
+        places[0] = max(places[0], 2 * edges[1] - edges[2])
+        places[-1] = min(places[-1], 2 * edges[-2] - edges[-3])
     low, high = _quartiles(edges, places, counts, single)
     scale = high - low
     if scale <= 0:
@@ -141,9 +146,8 @@ def _positions(edges: Floats, counts: Floats) -> Floats:
         scale = float(places[-1] - places[0]) or 1.0
     bounds = low - _REACH * scale, high + _REACH * scale
     places = np.clip(places, *bounds) / scale
-    first, last = np.clip(edges[[0, -1]], *bounds) / scale
     before, after = (places[1] - places[0], places[-1] - places[-2]) if len(places) > 1 else (1.0, 1.0)
-    return np.concatenate([[min(first, places[0] - before)], places, [max(last, places[-1] + after)]])
+    return np.concatenate([[places[0] - before], places, [places[-1] + after]])
 
 
 def _quartiles(edges: Floats, places: Floats, counts: Floats, single: bool) -> Floats:

@@ -69,13 +69,14 @@ class Variation:
         return drawn
 
 
-def variation(days: Floats, ruler: Ruler, span: int = 1, *, timeless: bool = False) -> Variation:
+def variation(days: Floats, ruler: Ruler, span: int = 1, *, rows: float = 0.0, timeless: bool = False) -> Variation:
     """Estimates it from (days, cells) rows, in time order.
 
     Args:
         days: rows per day and cell; days without rows are left out.
         ruler: of the column.
         span: days in a window, at least 1.
+        rows: in the window.
         timeless: the one "day" is all of a reference without time.
     """
     days = days[days.sum(axis=1) > 0]
@@ -89,7 +90,7 @@ def variation(days: Floats, ruler: Ruler, span: int = 1, *, timeless: bool = Fal
     independent = max(len(days) / (span - 1 + _correlation_time(days, ruler)), 1.5) if len(days) else 1.5
     if len(own) < 2:
         return Variation(np.diag(np.where(mean > 0, 1.0, 0.0)), 0.5, independent, own)
-    root = _between(own, mean, independent)
+    root = _between(own, mean, independent, rows)
     return Variation(root, max(min(independent - 1, _tail_freedom(own, ruler)), 0.5), independent, own)
 
 
@@ -204,18 +205,19 @@ def _survival(excess: float, shape: float) -> float:
     return float(np.exp(-excess) if shape == 0 else (1 + shape * excess) ** (-1 / shape))
 
 
-def _between(own: Floats, mean: Floats, independent: float) -> Floats:
+def _between(own: Floats, mean: Floats, independent: float, rows: float) -> Floats:
     """Root of the covariance of the blocks' log shares beyond what sampling gives (of log-normals, by moments).
 
-    Variances are taken one standard error above their estimates, or windows much larger than the days would be
-    measured against days whose differences are too small to be seen in the reference.
+    For windows of more rows than the blocks, variances are taken up to one standard error above their estimates:
+    such a window shows differences of days that are too small to be seen in the reference.
     """
     inflation = (independent + 1) / (independent - 1)
     used = mean > 0
     sizes = own.sum(axis=1)
+    doubt = np.sqrt(2 / independent) * max(0.0, 1 - sizes.mean() / max(rows, 1.0))
     white = (own[:, used] / sizes[:, None] - mean[used]) / np.sqrt(mean[used])
     values, vectors = np.linalg.eigh(white.T @ white / len(own))
-    excess = np.maximum(values * (1 + np.sqrt(2 / independent)) - np.mean(1 / sizes), 0.0)
+    excess = np.maximum(values * (1 + doubt) - np.mean(1 / sizes), 0.0)
     root = np.zeros((len(mean), int(np.count_nonzero(excess))))
     root[used] = vectors[:, excess > 0] * np.sqrt(excess[excess > 0] * inflation) / np.sqrt(mean[used])[:, None]
     relative = np.square(root).sum(axis=1, keepdims=True)  # squared coefficient of variation of each share
