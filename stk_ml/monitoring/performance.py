@@ -90,18 +90,15 @@ def assess(
     corrected = correct(predictions, delays, now)
     sources: tuple[tuple[Source, Correction], ...] = (("measured", measured), ("corrected", corrected))
     found = []
-    for metric, (source, group) in itertools.product(WATCHED[problem], sources):
-        if metric in reference:
-            value = interval(metric, predictions, group, level=level, best=best, resamples=resamples)
-            allowed = (tolerances or {}).get(metric, tolerance(metric, reference[metric].value))
-            if value:
-                muted = group.refused
-                told = not muted and group.rows.size >= min_rows
-                worse = is_worse(metric, value, reference[metric], allowed) if told else None
-                past = reference[metric].value
-                found.append(
-                    PerformanceFinding(metric, source, value, past, worse, group.predictions, group.matured, muted)
-                )
+    for metric, (source, group) in itertools.product((name for name in WATCHED[problem] if name in reference), sources):
+        value = interval(metric, predictions, group, level=level, best=best, resamples=resamples)
+        if value:
+            past = reference[metric]
+            allowed = (tolerances or {}).get(metric, tolerance(metric, past.value))
+            told = not group.refused and group.rows.size >= min_rows
+            worse = is_worse(metric, value, past, allowed) if told else None
+            rows, matured, muted = group.predictions, group.matured, group.refused
+            found.append(PerformanceFinding(metric, source, value, past.value, worse, rows, matured, muted))
     return tuple(found)
 
 

@@ -62,10 +62,12 @@ class Facts:
     Attributes:
         spans: windows that each worker told of, in the history and in the current window, in any order.
         dropped: rows of the current window that were lost before they reached the log (``stk.dropped``).
+        samples: some values of number columns in the current window (``stk.row``); a help to tell other units.
     """
 
     spans: tuple[Span, ...] = ()
     dropped: int = 0
+    samples: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def assess(
@@ -117,7 +119,7 @@ def assess(
     for column in (*reference.features, reference.score):
         histogram = seen.get(column.name)
         if histogram and column.counts and _fits(column, histogram) and histogram.rows >= MIN_ROWS:
-            found += _column(column, histogram)
+            found += _column(column, histogram, facts.samples.get(column.name))
     return tuple(found)
 
 
@@ -155,7 +157,7 @@ def _counted(history: Sequence[Window], current: Window) -> Iterator[QualityFind
                 yield QualityFinding("schema", name, detail)
 
 
-def _column(column: ColumnProfile, now: Histogram) -> Iterator[QualityFinding]:
+def _column(column: ColumnProfile, now: Histogram, sample: Floats | None) -> Iterator[QualityFinding]:
     cells = np.array(column.counts, np.float64)
     missing, unseen, other = (np.array(part, np.float64) for part in (column.missing, column.unseen, column.other))
     outside = np.array([column.below, column.above], np.float64).T
@@ -176,9 +178,8 @@ def _column(column: ColumnProfile, now: Histogram) -> Iterator[QualityFinding]:
             detail = f"all {filled:,} values are {_named(column, place)}; {days.told} shared one bin"
             yield QualityFinding("frozen", column.name, detail)
         elif len(column.edges) > 1 and now.kind != "boolean" and column.name != "score":
-            detail = units.changed(
-                np.array(column.edges), np.column_stack([outside[:, :1], cells, outside[:, 1:]]), now
-            )
+            days_of_cells = np.column_stack([outside[:, :1], cells, outside[:, 1:]])
+            detail = units.changed(np.array(column.edges), days_of_cells, now, sample)
             if detail:
                 yield QualityFinding("unit", column.name, detail)
 

@@ -44,31 +44,32 @@ _CHANGES: tuple[tuple[str, float, float], ...] = (
 )
 #: Largest difference of the distribution functions that is no change, from all days together and from each of them.
 _MOVED, _MOVED_FROM_EACH = 0.2, 0.5
-#: Difference that the right unit may leave, and which share of the change that may be.
-_LEFT, _SHARE = 0.05, 0.25
+#: Difference that the right unit may leave, at least and at most, and which share of the change that may be.
+_LEFT, _LEFT_MOST, _SHARE = 0.05, 0.08, 0.25
 #: A shift by more interquartile ranges than this is no drift.
 _FAR = 2.0
 #: Share of rows outside all of training at which a number cannot be the same one, and days needed to say so.
 _OUTSIDE, _FEWEST = 0.9, 5
-_DAY_ROWS = 20
+_DAY_ROWS, _SAMPLE = 20, 10
 
 
-def changed(edges: Floats, days: Floats, now: Histogram) -> str:
+def changed(edges: Floats, days: Floats, now: Histogram, sample: Floats | None = None) -> str:
     """What happened to the values, with numbers; empty when nothing of the kind did.
 
     A known conversion has to explain the new distribution as well as reference days explain each other, where it is
-    far from all of them, and a mere shift by what drift may do explains it less than half as well. It is compared with all days
-    together, or, where days differ much (temperatures), with each. A drift by just the factor of a conversion cannot
-    be told from it.
+    far from all of them, and a mere shift by what drift may do explains it less than half as well. It is compared
+    with all days together, or, where days differ much (temperatures), with each. A drift by just the factor of a
+    conversion cannot be told from it.
 
     Where too few rows are left inside the bins to tell conversions apart, nine of ten rows must lie outside of
-    training, of a column whose every day used to spread over all of it: a month, which steps out of training by
-    itself, is no other unit.
+    training, of a column whose every day used to spread over all of it, or, where some values are at hand, more than
+    two ranges of training away from it: a month, which steps out of training by itself, is no other unit.
 
     Args:
         edges: (b + 1,) of the reference's bins.
         days: (d, b + 2) rows per day: below, the bins, above.
         now: the histogram to judge.
+        sample: (s,) some of its values, where there are any.
 
     Example:
         >>> edges = np.arange(11.0)
@@ -91,12 +92,13 @@ def changed(edges: Floats, days: Floats, now: Histogram) -> str:
         if moved < _MOVED_FROM_EACH:
             return ""
         apart = _nearest(each)
-    left = min(max(_LEFT, float(np.quantile(apart, 0.95)) + 1.36 / math.sqrt(rows)), _SHARE * moved)
+    usual = float(np.quantile(apart, 0.95)) + 1.36 / math.sqrt(rows)
+    left = min(float(np.clip(usual, _LEFT, _LEFT_MOST)), _SHARE * moved)
     found = sorted(pair for pair in _explained(edges, known, seen) if pair[0] <= left)
     if found and 2 * found[0][0] < _shifted(edges, known, pooled, seen):
         names = " or ".join(name for _, name in found[:3])
         return f"as if {names}: this leaves {found[0][0]:.0%} of the distribution unexplained, no change {moved:.0%}"
-    return _outside(edges, days, now, rows)
+    return _outside(edges, days, now, rows, sample)
 
 
 def _apart(known: Floats, seen: Floats) -> float:
@@ -134,19 +136,29 @@ def _shifted(edges: Floats, known: Floats, pooled: Floats, seen: Floats) -> floa
     return min(_apart(_below(edges, one[None], edges - by), seen) for one, by in zip(known, shifts, strict=True))
 
 
-def _outside(edges: Floats, days: Floats, now: Histogram, rows: int) -> str:
+def _outside(edges: Floats, days: Floats, now: Histogram, rows: int, sample: Floats | None) -> str:
     past = (days[:, 0] + days[:, -1]) / days.sum(axis=1)
     within = np.array([_range(edges, day) for day in _shares(days)])
     whole = _range(edges, _shares(days.sum(axis=0)))
     share = (now.below + now.above) / rows
     if len(days) < _FEWEST or share < _OUTSIDE or past.max() > 1 - _OUTSIDE:
         return ""
-    if whole <= 0 or float(np.median(within)) < whole / 2:
+    if (whole <= 0 or float(np.median(within)) < whole / 2) and not _far(edges, sample):
         return ""
     side = f"above {edges[-1]:g}, the largest" if now.above >= now.below else f"below {edges[0]:g}, the smallest"
     return (
         f"{share:.0%} of {rows:,} values lie {side} of training; on {len(days)} reference days at most {past.max():.1%}"
     )
+
+
+def _far(edges: Floats, sample: Floats | None) -> bool:
+    """Whether the middle of some values lies further from training than training is wide, twice."""
+    values = np.empty(0) if sample is None else sample[~np.isnan(sample)]
+    if values.size < _SAMPLE:
+        return False
+    middle = float(np.median(values))
+    low, high = float(edges[0]), float(edges[-1])
+    return max(low - middle, middle - high) > 2 * (high - low)
 
 
 def _shares(counts: Floats) -> Floats:

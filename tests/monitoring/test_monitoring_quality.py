@@ -168,6 +168,17 @@ def test_a_month_that_steps_out_of_training_is_no_other_unit(world):
         assert _assess(world, world.window(matrix)) == ()
 
 
+def test_values_far_from_training_are_another_unit_even_of_a_column_whose_days_are_narrow(world):
+    matrix = world.day()
+    matrix[:, 2] = 700
+    window = world.window(matrix)
+    assert _assess(world, window) == ()
+    found = _assess(world, window, facts=Facts(samples={"month": matrix[:50, 2]}))
+    assert _checks(found) == [("unit", "month")]
+    matrix[:, 2] = 8
+    assert _assess(world, window, facts=Facts(samples={"month": matrix[:50, 2]})) == ()
+
+
 def test_a_frozen_number_and_a_frozen_category_are_found(world):
     matrix = world.day()
     matrix[:, 0], matrix[:, 4] = 700.0, 2.0
