@@ -58,31 +58,37 @@ def asked(queries: dict[str, str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_kusto_parser_accepts_every_query_and_types_it_as_the_laptop_does(tmp_path: Path) -> None:
-    names = kusto.names()
-    assert len(names) >= 9
-    found = asked({name: kusto.statement(name, **parameters_of(name)) for name in names})
-    for name in names:
-        assert found[name]["diagnostics"] == [], name
-        here = LocalLogReader(tmp_path).query(name, **parameters_of(name)).schema
-        assert {field.name: field.type for field in here} == {
-            column: TYPES[kind] for column, kind in found[name]["columns"].items()
-        }, name
+@pytest.fixture(scope="module")
+def parsed() -> dict[str, dict[str, Any]]:
+    """The parser's word on every query, on hostile texts, and on two mistakes."""
+    statements = {name: kusto.statement(name, **parameters_of(name)) for name in kusto.names()}
+    hostile = {f"hostile {place}": f"print {kusto.literal(text)}" for place, text in enumerate(HOSTILE)}
+    wrong = {
+        "wrong column": statements["scores"].replace("ItemCount", "ItemsCount"),
+        "wrong end": statements["scores"] + "| where (",
+    }
+    return asked({**statements, **hostile, **wrong})
 
 
-def test_the_kusto_parser_refuses_what_is_wrong() -> None:
-    text = kusto.statement("scores", **parameters_of("scores"))
-    found = asked({"column": text.replace("ItemCount", "ItemsCount"), "open": text + "| where ("})
-    assert "KS142" in found["column"]["diagnostics"][0]
-    assert found["open"]["diagnostics"]
+@pytest.mark.parametrize("name", kusto.names())
+def test_the_kusto_parser_accepts_a_query_and_types_it_as_the_laptop_does(
+    parsed: dict[str, dict[str, Any]], name: str, tmp_path: Path
+) -> None:
+    assert parsed[name]["diagnostics"] == []
+    here = LocalLogReader(tmp_path).query(name, **parameters_of(name)).schema
+    there = parsed[name]["columns"]
+    assert {field.name: field.type for field in here} == {column: TYPES[kind] for column, kind in there.items()}
 
 
-def test_the_kusto_parser_reads_hostile_texts_as_one_text() -> None:
-    queries = {str(place): f"print {kusto.literal(text)}" for place, text in enumerate(HOSTILE)}
-    found = asked(queries)
-    for place, text in enumerate(HOSTILE):
-        assert found[str(place)]["diagnostics"] == [], text
-        assert found[str(place)]["strings"] == [text]
+def test_the_kusto_parser_refuses_what_is_wrong(parsed: dict[str, dict[str, Any]]) -> None:
+    assert "KS142" in parsed["wrong column"]["diagnostics"][0]
+    assert parsed["wrong end"]["diagnostics"]
+
+
+@pytest.mark.parametrize("place", range(len(HOSTILE)))
+def test_the_kusto_parser_reads_a_hostile_text_as_one_text(parsed: dict[str, dict[str, Any]], place: int) -> None:
+    assert parsed[f"hostile {place}"]["diagnostics"] == []
+    assert parsed[f"hostile {place}"]["strings"] == [HOSTILE[place]]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -28,6 +28,7 @@ from stk_ml.telemetry.recorder import Recorder
 START = 1_772_402_400.0
 END = START + 8 * 3600
 MODEL = SOURCE.model
+PREDICTIONS = "stk.predictions"
 HOSTILE = 'v3" or true or "" == "\\'
 SOURCES = (
     SOURCE,
@@ -222,12 +223,12 @@ def test_predictions_are_unpacked(written: Written, scope: dict[str, str]) -> No
     assert found.column_names == ["request_id", "row_id", "time", "score", "version", "deployment"]
     columns = [found["request_id"], found["row_id"], found["time"].cast("int64"), *found.columns[3:]]
     rows = sorted(zip(*(column.to_pylist() for column in columns), strict=True))
-    assert rows == unpacked(written.events("stk.predictions", since, until, model=MODEL, **scope))
+    assert rows == unpacked(written.events(PREDICTIONS, since, until, model=MODEL, **scope))
     assert (scope.get("deployment") == "absent") == (not rows) or scope.get("deployment") == "v5"
 
 
 def test_stretches_that_follow_each_other_hold_each_prediction_once(written: Written) -> None:
-    ends = [event.time for event in written.events("stk.predictions", model=MODEL)]
+    ends = [event.time for event in written.events(PREDICTIONS, model=MODEL)]
     marks = [START, *sorted(set(ends))[3:9:2], END]
     parts = [queries.predictions(written.reader, MODEL, since, until).num_rows for since, until in pairwise(marks)]
     assert sum(parts) == queries.predictions(written.reader, MODEL, START, END).num_rows
@@ -335,7 +336,7 @@ def test_all_that_is_told_of_a_request_is_found(written: Written) -> None:
     request_id = next(found for found in sorted(requests & sampled) if found.startswith("v4-"))
     found = queries.prediction(written.reader, request_id)
     by_source = Counter(row["source"] for row in found)
-    rows = [row for row in unpacked(written.events("stk.predictions")) if row[0] == request_id]
+    rows = [row for row in unpacked(written.events(PREDICTIONS)) if row[0] == request_id]
     assert by_source["request"] == len(written.requests(request_id)) == 1
     assert by_source["prediction"] == len(rows) >= 1
     assert by_source["row"] == len([e for e in written.events("stk.row") if e.operation_id == request_id])
@@ -411,3 +412,23 @@ def test_events_of_each_name_lie_apart(written: Written) -> None:
             for group in range(file.num_row_groups):
                 statistics = file.metadata.row_group(group).column(place).statistics
                 assert statistics.min == statistics.max
+
+
+def test_histograms_are_read_without_a_look_at_the_predictions(written: Written, tmp_path: Path) -> None:
+    """The bytes of all predictions are destroyed, and nobody who asks for histograms takes notice."""
+    shutil.copytree(written.folder, tmp_path / "log")
+    for path in (tmp_path / "log").rglob("AppEvents/*/*.parquet"):
+        content = bytearray(path.read_bytes())
+        metadata = pq.read_metadata(path)
+        name, place = map(metadata.schema.to_arrow_schema().get_field_index, ("Name", "Properties"))
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            if group.column(name).statistics.min == PREDICTIONS:
+                chunk = group.column(place)
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+        path.write_bytes(content)
+    ask = (LocalLogReader(tmp_path / "log"), MODEL, START, END)
+    found = queries.histograms(*ask, digest="ab12")
+    assert found == queries.histograms(written.reader, *ask[1:], digest="ab12")
+    with pytest.raises(TelemetryError, match="cannot be read"):
+        queries.predictions(*ask)
