@@ -33,11 +33,14 @@ from stk_ml.contracts import Interval
 from stk_ml.monitoring.effects import Ruler
 
 Floats = NDArray[np.float64]
-#: Draws of the null distribution, and how many of the largest make its tail.
-DRAWS, TAIL = 2000, 200
+#: Draws of the null distribution, and which share of them, the largest, makes its tail.
+DRAWS, TAIL = 2000, 0.1
 _RESOLVED = 20
 _HEAVIEST = 0.5
 _FARTHEST = 50.0
+#: Below, above and unseen. The rows of the reference made the bins, so it has none there by construction: the chance
+#: that the next row lies there follows the rule of succession, and these counts are not drawn again.
+_OUTER = np.array([0, -4, -1])
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Null:
         self._between, self._rng = between, rng
         self._rows = int(window.sum())
         pooled = reference + window
+        pooled[_OUTER] += 1.0
         self._sorted = np.sort(self.sample(pooled, pooled, draws), axis=0)
         self._own = self._own_effects()
 
@@ -128,6 +132,7 @@ class Null:
         rows = self._rng.multinomial(self._rows, shares).astype(np.float64)
         total = int(self._reference.sum())
         base = self._rng.multinomial(total, _cell_shares(reference), size=draws).astype(np.float64)
+        base[:, _OUTER] = self._reference[_OUTER]
         return self._ruler.effects(rows, base)
 
     def interval(self, observed: float, aspect: int, level: float = 0.95, draws: int = 400) -> Interval:
@@ -164,7 +169,8 @@ class Null:
         if above < _RESOLVED:
             threshold, scale, shape = _tail(ordered)
             if scale > 0:
-                model = TAIL / len(ordered) * _survival(max(value - threshold, 0.0) / scale, shape)
+                fitted = TAIL * _survival(max(value - threshold, 0.0) / scale, shape)
+                model = max(fitted, model) if above else fitted
         return max(model, guard)
 
     def _critical(self, aspect: int, level: float) -> float:
@@ -173,9 +179,10 @@ class Null:
         if level * len(ordered) >= _RESOLVED:
             return max(float(ordered[-int(level * len(ordered))]), guard)
         threshold, scale, shape = _tail(ordered)
-        times = TAIL / len(ordered) / level
+        times = TAIL / level
         reach = np.log(times) if shape == 0 else (times**shape - 1) / shape
-        return float(max(threshold + scale * reach, ordered[-1] if scale == 0 else 0.0, guard))
+        drawn = ordered[-max(int(level * (len(ordered) + 1)), 1)]  # as many may lie at or beyond it
+        return float(max(threshold + scale * reach, drawn, guard))
 
     def _own_effects(self) -> Floats:
         """Effects of the reference's blocks against the rest of it; of those of at least half the window's rows."""
@@ -192,8 +199,9 @@ def _cell_shares(rows: Floats) -> Floats:
 
 def _tail(ordered: Floats) -> tuple[float, float, float]:
     """Threshold, scale and shape of a generalised Pareto tail, by moments, the shape kept within 0 and 0.5."""
-    threshold = float(ordered[-TAIL - 1])
-    excess = ordered[-TAIL:] - threshold
+    kept = int(TAIL * len(ordered))
+    threshold = float(ordered[-kept - 1])
+    excess = ordered[-kept:] - threshold
     mean, variance = float(excess.mean()), float(excess.var())
     if mean <= 0 or variance <= 0:
         return threshold, 0.0, 0.0
@@ -262,13 +270,16 @@ def _initial_sequence(lags: Floats) -> float:
 
 def _tail_freedom(own: Floats, ruler: Ruler) -> float:
     """Degrees of freedom of a Student distribution with the kurtosis of the blocks' mean and rates."""
-    excess = [np.mean((s - s.mean()) ** 4) / np.var(s) ** 2 - 3 for s in _series(own, ruler)]
+    frequent = np.where(ruler.rates(own) * own.sum(axis=1, keepdims=True) >= 5, 1.0, 0.0).mean(axis=0) > 0.5
+    frequent[0] = True  # the kurtosis of rare counts is that of counting
+    excess = [np.mean((s - s.mean()) ** 4) / np.var(s) ** 2 - 3 for s in _series(own, ruler, frequent)]
     heaviest = max(excess, default=0.0)
     return float(4 + 6 / heaviest) if heaviest > 0 else np.inf
 
 
-def _series(rows: Floats, ruler: Ruler) -> Sequence[Floats]:
+def _series(rows: Floats, ruler: Ruler, kept: NDArray[np.bool_] | None = None) -> Sequence[Floats]:
     """The mean, and the roots of the rates (which stabilises their variance), over blocks; those that vary."""
     rates = ruler.rates(rows)
     rates[:, 1:] = np.sqrt(rates[:, 1:])
-    return [rates[:, k] for k in range(rates.shape[1]) if len(rates) > 1 and np.var(rates[:, k]) > 1e-24]
+    kept = np.ones(rates.shape[1], np.bool_) if kept is None else kept
+    return [rates[:, k] for k in np.flatnonzero(kept) if len(rates) > 1 and np.var(rates[:, k]) > 1e-24]
