@@ -103,7 +103,9 @@ def test_an_old_and_a_new_secret_count_together(tmp_path: Path) -> None:
     store = FileSecretStore(folder / ".stk" / "vault.json")
     store.set("old", "first")
     store.set("new", "second")
-    with Server(folder, "--auth", "signature", "--secret", "vault:new", "--secret", "vault:old") as server:
+    with Server(
+        folder, "--rate", "0", "--auth", "signature", "--secret", "vault:new", "--secret", "vault:old"
+    ) as server:
         quality = {"model": "eta", "kind": "quality"}
         assert server.send(quality, secret=b"first").status == 202
         assert server.send(quality, secret=b"second").status == 200
