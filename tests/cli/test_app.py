@@ -10,6 +10,7 @@ import pytest
 
 from stk_ml import __version__
 from stk_ml.cli.app import COMMANDS, invoke, main
+from stk_ml.errors import closest
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +33,7 @@ def test_unknown_command_names_the_closest(capsys: pytest.CaptureFixture[str]) -
     assert main(["trian"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: unknown command 'trian'",
-        f" hint: did you mean 'train'? There are: {', '.join(sorted(COMMANDS))}",
+        f" hint: {closest('trian', COMMANDS)}",
     ]
 
 
