@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,7 @@ import sys, pandas as pd, nannyml as nml
 for line in sys.stdin:
     a, b = (pd.read_parquet(f) for f in line.split())
     calc = nml.UnivariateDriftCalculator(
-        column_names=["a", "b", "c", "d", "kind", "flag"], treat_as_categorical=["kind", "flag"], chunk_size=len(a) // 60)
+        column_names=list(a.columns[:-1]), treat_as_categorical=["kind", "flag"], chunk_size=len(a) // 60)
     calc.fit(a)
     day_result = calc.calculate(b).filter(period="analysis").to_df()
     flags = day_result[[c for c in day_result.columns if c[-1] == "alert"]]
@@ -144,12 +145,14 @@ class Peer:
     def __init__(self, name: str, folder: Path) -> None:
         interpreter = python(name)
         self._folder = folder
-        self._process = subprocess.Popen(
-            [str(interpreter), "-W", "ignore", "-c", WORKERS[name]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        quiet = {
+            **os.environ,
+            "NML_DISABLE_USAGE_LOGGING": "1",
+            "DO_NOT_TRACK": "1",
+        }  # they tell their makers otherwise
+        command = [str(interpreter), "-W", "ignore", "-c", WORKERS[name]]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, env=quiet, text=True, **pipes)
 
     def __call__(self, reference: pa.Table, window: pa.Table) -> float:
         """1 for drift."""
