@@ -144,13 +144,54 @@ def run_labels(args: argparse.Namespace, out: Output) -> int:
 
 
 def run_calibrate(args: argparse.Namespace, out: Output) -> int:
-    """Replays the model's stable history."""
-    raise UsageError("not there yet")
+    """Replays the stable history of the champion: false alarms, and the shifts that would be seen."""
+    from stk_ml.contracts import write
+
+    monitoring = _open(args)
+    found = monitoring.calibrate(args.seed)
+    write(found, monitoring.folder.path / "calibration.json")
+    out.document(found)
+    rate = found.per_year
+    held = "held" if found.held else "NOT held"
+    measured = f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"
+    out.line(f"false alarms per year  {measured}, declared {found.declared:g}: {held}")
+    window = monitoring.settings.window
+    out.line(f"looks                  {found.looks} windows of {window} without drift, {found.alarms} alarms")
+    sizes = sorted({power.rows for power in found.power})
+    rows: dict[tuple[str, float], dict[int, float]] = {}
+    for power in found.power:
+        rows.setdefault((power.column, power.shift), {})[power.rows] = power.power
+    shown = [
+        [name, f"{shift:g}", *(f"{row.get(size, 0):.0%}" for size in sizes)] for (name, shift), row in rows.items()
+    ]
+    heads = ["column", "shift", *(f"{size:,} rows" for size in sizes)]
+    out.table("chance to see a shift in one window", heads, shown, right=range(1, len(heads)))
+    return 0
 
 
 def run_compare(args: argparse.Namespace, out: Output) -> int:
     """Compares two tables."""
-    raise UsageError("not there yet")
+    from stk_ml.cli import monitor_compare
+    from stk_ml.cli.common import open_workspace
+
+    workspace = open_workspace(args)
+    tables = [monitor_compare.read(workspace, name) for name in (args.reference, args.current)]
+    found = monitor_compare.compare(*tables, target=args.target, prediction=args.prediction, time=args.time)
+    out.document(monitor_compare.document(found))
+    verdict = monitor_compare.verdict(found)
+    out.line(f"{found.verdict}: {verdict.reason}")
+    rows = [
+        [c.name, c.answer, c.aspect, f"{c.effect.value:.3g}", f"{c.floor:.3g}", f"{c.adjusted:.3g}", c.detail]
+        for c in found.columns
+    ]
+    heads = ["column", "answer", "what moved", "effect", "floor", "adjusted p", ""]
+    out.table("", heads, rows, right=(3, 4, 5))
+    for reason in found.left_out:
+        out.line(f"left out  {reason}")
+    if args.out:
+        monitor_compare.report(args.out, verdict, found)
+        out.line(f"report    {args.out}")
+    return DRIFT if args.fail_on_drift and found.verdict == "drift" else 0
 
 
 def _open(args: argparse.Namespace) -> Monitoring:

@@ -11,7 +11,9 @@ from stk_ml import model_spec
 from stk_ml.contracts import Interval
 from stk_ml.errors import ArtifactError, RegistryError, UnknownNameError
 from stk_ml.model_policies import MonitorSpec
+from stk_ml.monitoring.calibrate import Calibration, calibrate
 from stk_ml.monitoring.checks import LabelledPerformance, TelemetryQuality
+from stk_ml.monitoring.drift import DriftSettings
 from stk_ml.monitoring.events import LogAnnouncer
 from stk_ml.monitoring.judge import Judge
 from stk_ml.monitoring.labels import LabelLedger
@@ -76,9 +78,18 @@ class Monitoring:
         """
         return Reference.load(self._artifact(served))
 
-    def champion(self) -> Reference:
-        """The model that would be deployed now: the champion, else the newest version."""
-        return Reference.load(self._workspace.registry.download(self.name))
+    def calibrate(self, seed: int) -> Calibration:
+        """See :func:`stk_ml.monitoring.calibrate.calibrate`; of the champion, else of the newest version."""
+        reference = Reference.load(self._workspace.registry.download(self.name))
+        return calibrate(
+            reference.profile,
+            {field.name: field.type for field in reference.document.schema.fields},
+            settings=DriftSettings.of(self.settings),
+            weights=reference.weights,
+            per_year=self.settings.false_alarms_per_year,
+            span=max(round(self.length / 86_400), 1),
+            seed=seed,
+        )
 
     def log(self, look: Look) -> str:
         """Keeps report and verdict of a look in MLflow; returns the run's id."""

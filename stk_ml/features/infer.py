@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from stk_ml.errors import DataError, LabelError, UnknownNameError, UsageError
 from stk_ml.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FILES = (".csv", ".parquet", ".pq")
 _TEMPLATE = """\
@@ -69,6 +73,16 @@ def declare_table(lake: Lake, table: str, target: str, time: str, *, folder: Pat
     aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     aside.write_text(text, "utf-8")
     return aside.replace(file)
+
+
+def read_table(lake: Lake, table: str, root: Path) -> pa.Table:
+    """A lake table (``zone.table``), or a CSV or Parquet file.
+
+    Raises:
+        UnknownNameError, TableNotFoundError, UsageError: there is none of that name.
+        DataError: the file cannot be read.
+    """
+    return _open(lake, table, root)[0].to_arrow_table()
 
 
 def _open(lake: Lake, table: str, root: Path) -> tuple[duckdb.DuckDBPyRelation, str]:

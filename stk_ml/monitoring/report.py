@@ -119,6 +119,9 @@ def advice(verdict: MonitorVerdict) -> list[str]:
                 if not verdict.armed
                 else "One window alone does not alarm; see the next ones."
             )
+    if verdict.joint == "drift":
+        apart = _listed(verdict.joint_columns)
+        found.append(f"A classifier tells the rows apart from the reference by {apart}: look at them together.")
     if unused:
         found.append(f"{_listed(unused)} moved too, but the model does not use it: no reason to retrain.")
     if verdict.answer == "insufficient" and not verdict.broken:
