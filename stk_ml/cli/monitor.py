@@ -51,6 +51,7 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
         "--settle", type=float, default=60.0, metavar="S", help="seconds after its end until a window is looked at"
     )
     run.add_argument("--no-mlflow", action="store_true", help="keep reports in the folder alone")
+    run.add_argument("--no-joint", action="store_true", help="columns one by one, no classifier over all of them")
     run.set_defaults(run=run_run)
 
     listing = commands.add_parser("list", parents=[model, one], help="the looks so far, newest last")
@@ -89,7 +90,9 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
     moment = _seconds(args.now, "--now")
     since, until = _seconds(args.since, "--since"), _seconds(args.until, "--until")
     found: list[MonitorVerdict] = []
-    for look in monitoring.run(lambda: moment or time.time(), since, until, 0.0 if moment else args.settle):
+    for look in monitoring.run(
+        lambda: moment or time.time(), since, until, 0.0 if moment else args.settle, joint=not args.no_joint
+    ):
         found.append(look.verdict)
         out.say(f"{look.verdict.window_end[:16]}  {_state(look.verdict):<13}  {look.verdict.reason}")
         if not args.no_mlflow:
@@ -144,7 +147,7 @@ def run_labels(args: argparse.Namespace, out: Output) -> int:
 
 
 def run_calibrate(args: argparse.Namespace, out: Output) -> int:
-    """Replays the stable history of the champion: false alarms, and the shifts that would be seen."""
+    """Replays the stable history of the model that serves: false alarms, and the shifts that would be seen."""
     from stk_ml.contracts import write
 
     monitoring = _open(args)

@@ -41,10 +41,7 @@ def document(found: Comparison) -> dict[str, Any]:
 
 def verdict(found: Comparison) -> MonitorVerdict:
     """The same as a verdict without a model, which is what a report shows."""
-    said = reason(found.verdict, found.columns, rows=found.current_rows)
-    if found.joint == "drift" and not any(column.answer == "drift" for column in found.columns):
-        apart = ", ".join(found.joint_columns[:3])
-        said = f"No column alone moved, but together they tell the tables apart: {apart}."
+    said = reason(found.verdict, found.columns, rows=found.current_rows, apart=found.joint_columns)
     return MonitorVerdict(
         model="",
         version=0,

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stk_ml import model_spec
-from stk_ml.contracts import Interval
+from stk_ml.contracts import Interval, read
+from stk_ml.endpoint_state import Deployment, EndpointState
 from stk_ml.errors import ArtifactError, RegistryError, UnknownNameError
 from stk_ml.model_policies import MonitorSpec
 from stk_ml.monitoring.calibrate import Calibration, calibrate
-from stk_ml.monitoring.checks import LabelledPerformance, TelemetryQuality
+from stk_ml.monitoring.checks import TelemetryQuality
 from stk_ml.monitoring.drift import DriftSettings
 from stk_ml.monitoring.events import LogAnnouncer
 from stk_ml.monitoring.judge import Judge
+from stk_ml.monitoring.labelled import LabelledPerformance
 from stk_ml.monitoring.labels import LabelLedger
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.run import run
+from stk_ml.monitoring.samples import Samples
 from stk_ml.monitoring.store import Look, MonitorFolder
 from stk_ml.monitoring.windows import LogWindows
 from stk_ml.telemetry.local import ParquetPredictionLog
@@ -53,9 +56,12 @@ class Monitoring:
         """Of a window, in seconds."""
         return model_spec.duration(self.settings.window).total_seconds()
 
-    def run(self, now: Callable[[], float], since: float | None, until: float | None, settle: float) -> Iterator[Look]:
-        """See :func:`stk_ml.monitoring.run.run`."""
+    def run(
+        self, now: Callable[[], float], since: float | None, until: float | None, settle: float, *, joint: bool = True
+    ) -> Iterator[Look]:
+        """See :func:`stk_ml.monitoring.run.run`; ``joint``: whether a classifier looks at the columns together."""
         reader, log = self._reader, ParquetPredictionLog(self._workspace.settings.telemetry, worker="monitor")
+        samples = Samples(reader, self.name, self.deployment)
         performance = LabelledPerformance(
             reader, self.name, self.ledger, self._measured, min_rows=self.settings.min_rows, deployment=self.deployment
         )
@@ -63,8 +69,9 @@ class Monitoring:
             self.name,
             self.settings,
             self.reference,
-            quality=TelemetryQuality(reader, self.name, self.deployment),
+            quality=TelemetryQuality(reader, self.name, self.deployment, samples=samples),
             performance=performance,
+            joint=samples.joint if joint else None,
         )
         windows = LogWindows(reader, self.name, self.length, self.deployment)
         announcer = LogAnnouncer(log, reader)
@@ -79,8 +86,9 @@ class Monitoring:
         return Reference.load(self._artifact(served))
 
     def calibrate(self, seed: int) -> Calibration:
-        """See :func:`stk_ml.monitoring.calibrate.calibrate`; of the champion, else of the newest version."""
-        reference = Reference.load(self._workspace.registry.download(self.name))
+        """See :func:`stk_ml.monitoring.calibrate.calibrate`; of the model that serves, else of the champion."""
+        serving = _serving(self._workspace, self.name)
+        reference = Reference.load(serving.folder if serving else self._workspace.registry.download(self.name))
         return calibrate(
             reference.profile,
             {field.name: field.type for field in reference.document.schema.fields},
@@ -147,7 +155,15 @@ def _declared(workspace: Workspace, model: str) -> tuple[ModelSpec | None, str]:
         spec = model_spec.load(workspace.model_file(model))
     except UnknownNameError:
         folder = MonitorFolder(workspace.settings.monitoring, model)
-        if not folder.path.is_dir() and model not in workspace.registry.names():
+        known = folder.path.is_dir() or _serving(workspace, model) or model in workspace.registry.names()
+        if not known:
             raise
         return None, model
     return spec, spec.name
+
+
+def _serving(workspace: Workspace, model: str) -> Deployment | None:
+    """The deployment of a model that answers most requests; None when no endpoint has one."""
+    states = [read(EndpointState, file) for file in sorted(workspace.settings.endpoints.glob("*/endpoint.json"))]
+    found = [each for state in states for each in state.deployments if each.model == model and not each.shadow]
+    return max(found, key=lambda each: each.traffic, default=None)

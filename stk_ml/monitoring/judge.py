@@ -11,6 +11,7 @@ from stk_ml.monitor_state import Answer, ColumnVerdict, MonitorVerdict, Performa
 from stk_ml.monitoring import budget as budgets
 from stk_ml.monitoring import drift
 from stk_ml.monitoring.budget import Budget
+from stk_ml.monitoring.joint import Joint
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.shapes import Shape, shapes
 from stk_ml.monitoring.windows import Window
@@ -23,6 +24,8 @@ _DAY = 86_400.0
 QualityCheck = Callable[[Window, Reference | None, Sequence[MonitorVerdict]], tuple[QualityFinding, ...]]
 #: Looks at the labels, as known at the end of the window.
 PerformanceCheck = Callable[[Window, Reference, Sequence[MonitorVerdict]], tuple[PerformanceFinding, ...]]
+#: Looks at all columns together; the last argument is the chance of a false alarm.
+JointCheck = Callable[[Window, Reference, Sequence[MonitorVerdict], float], Joint]
 
 
 def _unchecked(*_: object) -> tuple[()]:
@@ -38,6 +41,7 @@ class Judge:
         reference: finds the model that served a window.
         quality: looks for broken data.
         performance: looks at the labels.
+        joint: looks at the columns together; half of each look's chance of a false alarm is its then.
         seed: of the draws of the null distributions.
     """
 
@@ -49,11 +53,12 @@ class Judge:
         *,
         quality: QualityCheck = _unchecked,
         performance: PerformanceCheck = _unchecked,
+        joint: JointCheck | None = None,
         seed: int = 0,
     ) -> None:
         self._model, self._spec, self._seed = model, spec, seed
         self._settings = drift.DriftSettings.of(spec)
-        self._find, self._quality, self._performance = reference, quality, performance
+        self._find, self._quality, self._performance, self._joint = reference, quality, performance, joint
         self._references: dict[str, Reference] = {}
 
     def __call__(
@@ -71,8 +76,10 @@ class Judge:
         budget = _rearmed(budget or Budget(), served, past)
         now, days = datetime.fromtimestamp(window.end, UTC), (window.end - window.start) / _DAY
         per_year = self._spec.false_alarms_per_year
-        columns = self._drift(window, reference, budgets.level(budget, now, per_year=per_year, window_days=days), days)
-        answer = drift.overall(columns) if columns else "insufficient"
+        alpha = budgets.level(budget, now, per_year=per_year, window_days=days) / (2 if self._joint else 1)
+        columns = self._drift(window, reference, alpha, days)
+        joint = self._joint(window, reference, past, alpha) if self._joint and reference else None
+        answer = "drift" if joint and joint.answer == "drift" else drift.overall(columns) if columns else "insufficient"
         quality = self._quality(window, reference, past)
         performance = self._performance(window, reference, past) if reference else ()
         worse = tuple(finding for finding in performance if finding.worse and not finding.muted)
@@ -96,12 +103,14 @@ class Judge:
             rows=window.rows,
             answer=answer,
             columns=columns,
+            joint=joint.answer if joint else None,
+            joint_columns=joint.columns if joint else (),
             quality=quality,
             performance=performance,
             spent=budgets.spent_share(after, per_year),
             armed=after.armed,
             alarm=alarm,
-            reason=reason(answer, columns, quality, worse, window.rows),
+            reason=reason(answer, columns, quality, worse, window.rows, joint.columns if joint else ()),
         )
         return verdict, after, tuple(shapes(reference.profile, window.histograms)) if reference else ()
 
@@ -133,6 +142,7 @@ def reason(
     quality: Sequence[QualityFinding] = (),
     worse: Sequence[PerformanceFinding] = (),
     rows: int = 0,
+    apart: Sequence[str] = (),
 ) -> str:
     """One sentence for people.
 
@@ -153,6 +163,8 @@ def reason(
     if moved:
         named = ", ".join(f"{column.name} by {column.effect.value:.2g} {_words(column)}" for column in moved[:3])
         said.append(f"moved: {named}{f' and {len(moved) - 3} more' if len(moved) > 3 else ''}")
+    elif apart:
+        said.append(f"no column alone moved, but together they tell the rows apart: {', '.join(apart[:3])}")
     if said:
         text = "; ".join(said)
         return f"{text[0].upper()}{text[1:]}."

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +26,9 @@ from stk_ml.retraining.policy import Alert, Decision, Event, GovernorState, Outc
 
 NAME = "retraining.db"
 _SECONDS = 30.0
-#: In write-ahead mode a reader never waits for a writer.
-_OPENING = (
-    "PRAGMA journal_mode = WAL",
+#: In write-ahead mode a reader never waits for a writer. The mode stays with the file.
+_WRITE_AHEAD = "PRAGMA journal_mode = WAL"
+_TABLES = (
     "CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS runs (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS alerts (key TEXT, kind TEXT, PRIMARY KEY (key, kind)) WITHOUT ROWID",
@@ -208,11 +209,11 @@ class RunLedger:
         """The file; where there is none and none is to be made, an empty one in memory."""
         file = self.folder / NAME
         try:
-            if create:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            where = file if create or file.is_file() else ":memory:"
+            if create and not file.is_file():
+                _create(file)
+            where = file if file.is_file() else ":memory:"
             with closing(sqlite3.connect(where, timeout=_SECONDS, isolation_level=None)) as connection:
-                for statement in _OPENING:
+                for statement in _TABLES:
                     connection.execute(statement)
                 yield connection
         except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
@@ -222,6 +223,20 @@ class RunLedger:
                 f"the retraining ledger {file} cannot be used: {error}",
                 hint="is there space, may you write there, and is it of this version of stk-ml?",
             ) from error
+
+
+def _create(file: Path) -> None:
+    """Made aside and linked to its name: SQLite lets nobody wait while another changes a file's journal mode."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{NAME}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+            for statement in (_WRITE_AHEAD, *_TABLES):
+                connection.execute(statement)
+        with suppress(FileExistsError):
+            os.link(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _text(value: object) -> str:
