@@ -42,12 +42,13 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "token_issuer": ("stk-ml-dev", "issuer that a bearer token must name"),
     "token_audience": ("api://stk-ml", "audience that a bearer token must name"),
     "token_keys": (".stk/identity/jwks.json", "public keys of the issuer: a JWKS file or an https URL"),
+    "clock": ("", "file of a clock that a simulation sets, for telemetry; default the machine's clock"),
 }
 #: Environment variables that other tools already set; read after STK_ML_NAME.
 ALIASES = {"tracking_uri": "MLFLOW_TRACKING_URI"}
 _LOCAL = (
     *("lake", "artifacts", "cache", "pipelines", "vault", "endpoints", "telemetry", "monitoring", "schedules"),
-    "token_keys",
+    *("token_keys", "clock"),
 )
 
 
@@ -65,6 +66,7 @@ class Settings:
         auth: what a caller of the scoring app has to show: any (key or token), key, token, none.
         token_issuer, token_audience: what a bearer token must name.
         token_keys: the issuer's public keys: an absolute file or a URL.
+        clock: file of a simulated clock, see :mod:`stk_ml.clock`; empty for the machine's.
         lake_options: storage options of the lake (account name, endpoint); never printed.
         origins: for each setting, where its value came from.
 
@@ -90,6 +92,7 @@ class Settings:
     token_issuer: str
     token_audience: str
     token_keys: str
+    clock: str = ""
     lake_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -141,6 +144,7 @@ class Settings:
             token_issuer=values["token_issuer"],
             token_audience=values["token_audience"],
             token_keys=values["token_keys"],
+            clock=values["clock"],
             lake_options={str(k): str(v) for k, v in tables.get("lake_options", {}).items()},
             origins=origins,
         )
@@ -220,7 +224,7 @@ def _one(
 
 
 def _absolute(name: str, value: str, root: Path) -> str:
-    if name in _LOCAL and "://" not in value:
+    if name in _LOCAL and value and "://" not in value:
         return str((root / value).resolve())
     if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
         return f"sqlite:///{(root / value.removeprefix('sqlite:///')).resolve()}"

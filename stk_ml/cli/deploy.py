@@ -163,20 +163,30 @@ def answers_everyone(manager: LocalEndpointManager, endpoint: str, name: str) ->
     return not rolling and any(each.name == name and each.traffic == 100 for each in report.state.deployments)
 
 
-def roll(workspace: Workspace, endpoint: str, name: str, policy: RolloutPolicy, out: Output, *, watch: bool) -> Rollout:
+def roll(
+    workspace: Workspace,
+    endpoint: str,
+    name: str,
+    policy: RolloutPolicy,
+    out: Output,
+    *,
+    watch: bool,
+    clock: Callable[[], float] = time.time,
+    wait: Callable[[float], None] = time.sleep,
+) -> Rollout:
     """Begins the canary rollout of a deployment, or goes on with it, and watches it to its end."""
     from stk_ml.cli.canary import Canary
     from stk_ml.deployment import roller
     from stk_ml.telemetry.local import ParquetPredictionLog
 
-    rollout = roller.begin(workspace.endpoints, endpoint, name, policy, now=time.time())
+    rollout = roller.begin(workspace.endpoints, endpoint, name, policy, now=clock())
     if rollout.policy != policy:
         out.say(f"goes on with the rollout that is running, at {rollout.share}% and with the policy it began with")
     if not watch:
         return rollout
     log = ParquetPredictionLog(workspace.settings.telemetry)
     with Canary(out) as canary:
-        return roller.run(workspace.endpoints, endpoint, log.observe, watcher=canary)
+        return roller.run(workspace.endpoints, endpoint, log.observe, clock=clock, wait=wait, watcher=canary)
 
 
 def _show(report: EndpointReport, rollout: Rollout | None, artifact: Path, out: Output) -> None:

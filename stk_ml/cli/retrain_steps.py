@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ class WorkspaceSteps:
         folder: MONITORING/MODEL; derived model files go to ``runs/ID/``.
         policy: what a canary must show; None: nothing is deployed.
         out: where progress is shown.
+        clock: unix seconds; a canary lasts by it.
+        wait: what is done between two looks at a canary.
     """
 
     workspace: Workspace
@@ -38,6 +41,8 @@ class WorkspaceSteps:
     folder: Path
     policy: RolloutPolicy | None
     out: Output
+    clock: Callable[[], float] = time.time
+    wait: Callable[[float], None] = time.sleep
 
     def champion(self) -> int:
         """The version that is champion; 0 for none."""
@@ -104,4 +109,6 @@ class WorkspaceSteps:
         if before is None or before.challenger != name:
             artifact, model, number, digest = chosen.artifact, chosen.model, chosen.version, chosen.digest
             manager.deploy(endpoint, artifact, model, number, digest, traffic=0, progress=self.out.say)
-        return deploy.roll(self.workspace, endpoint, name, policy, self.out, watch=True)
+        return deploy.roll(
+            self.workspace, endpoint, name, policy, self.out, watch=True, clock=self.clock, wait=self.wait
+        )

@@ -16,8 +16,9 @@ from stk_ml.features.build import build_view, made_from, replay_views
 from stk_ml.features.catalog import Catalog
 from stk_ml.features.columns import check_columns, raise_broken
 from stk_ml.features.frame import Frame, resolve
-from stk_ml.features.labels import Labelled, check_labels
+from stk_ml.features.labels import Labelled, check_labels, moment
 from stk_ml.features.mask import MODES, Mask, undeclared
+from stk_ml.features.pit import quoted
 from stk_ml.features.training_set import published, sha256, write_rows
 from stk_ml.features.world import World
 from stk_ml.lake.lake import Lake
@@ -118,6 +119,17 @@ class DuckDBFeatureEngine:
             write(dataset, folder / "dataset.json")
         self._progress("training set", 1, 1)
         return dataset
+
+    def requests(self, spec: ModelSpec, snapshot: Snapshot, out: Path, *, since: datetime, until: datetime) -> int:
+        """Writes the rows of a model as an app would ask about them, with labels where there are any."""
+        with self._world() as world:
+            frame = resolve(spec, world, self.catalog, self._expose(spec, snapshot, world))
+            world.execute(f"CREATE VIEW source.rows AS {frame.rows_sql()}")
+            as_of = f"CAST({quoted(spec.data.as_of)} AS TIMESTAMP)"
+            asked = f"{as_of} >= {moment(since)} AND {as_of} < {moment(until)}"
+            (rows,) = world.row(f"SELECT count(*) FROM source.rows WHERE {asked}")
+            write_rows(frame, Labelled(asked, f"CAST({quoted(spec.data.target)} AS DOUBLE)", rows, 0), world, out)
+        return int(rows)
 
     def _file(self, spec: ModelSpec) -> Path | None:
         """The CSV or Parquet file that a model reads; None when it reads the lake."""

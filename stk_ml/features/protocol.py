@@ -60,6 +60,20 @@ class FeatureEngine(Protocol):
         """
         ...
 
+    def requests(self, spec: ModelSpec, snapshot: Snapshot, out: Path, *, since: datetime, until: datetime) -> int:
+        """Writes the rows of a model as an app would ask about them, labelled or not, to a Parquet file.
+
+        Args:
+            spec: the model; it has an as_of.
+            snapshot: the pinned curated tables.
+            out: the file: entity, as_of, label_time, label (null where there is none), features; sorted by as_of.
+            since, until: since <= as_of < until.
+
+        Returns:
+            The number of rows.
+        """
+        ...
+
     def check(self, names: Sequence[str]) -> list[AuditFinding]:
         """The column contracts of curated views as they stand in the lake, without raising."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from stk_ml.settings import Settings
 #: What a caller may be asked to show.
 WAYS = ("any", "key", "token", "none")
 _DEPTH = 3
+#: Seconds after which a simulated clock is looked at again: it tells nobody that it was set.
+_TICK = 0.005
 
 
 def artifact_folder(model: str, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -138,13 +141,14 @@ def no_telemetry() -> Telemetry:
 
 
 def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
-    """Logs to Parquet, every so many seconds.
+    """Logs to Parquet, every so many seconds of the clock that the settings name.
 
     Raises:
         StorageError: a deployment's artifact lacks its reference profile.
     """
     import pyarrow.parquet  # noqa: F401  the first flush would import it, between requests
 
+    from stk_ml.clock import clock
     from stk_ml.telemetry.flusher import Flusher
     from stk_ml.telemetry.histogram import FeatureBins
     from stk_ml.telemetry.local import ParquetPredictionLog
@@ -152,7 +156,9 @@ def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
     from stk_ml.telemetry.recorder import Recorder
 
     worker = f"{os.uname().nodename}-{os.getpid()}-{int(time.time())}"
-    flusher = Flusher(ParquetPredictionLog(settings.telemetry), every=every)
+    now = clock(settings.clock)
+    tick = _TICK if settings.clock else math.inf
+    flusher = Flusher(ParquetPredictionLog(settings.telemetry), every=every, clock=now, tick=tick)
 
     def source(of: Deployment | None) -> Source:
         if of is None:
@@ -161,11 +167,11 @@ def telemetry(settings: Settings, endpoint: str, *, every: float) -> Telemetry:
         return Source(endpoint, of.name, of.model, of.version, of.digest, worker, shadow)
 
     def open_(of: Deployment) -> Hook:
-        recorder = Recorder(source(of), FeatureBins.from_artifact(Path(of.folder)), flusher)
+        recorder = Recorder(source(of), FeatureBins.from_artifact(Path(of.folder)), flusher, clock=now)
         flusher.add(recorder)
         return recorder
 
-    unrouted = Recorder(source(None), None, flusher)
+    unrouted = Recorder(source(None), None, flusher, clock=now)
     flusher.add(unrouted)
     return Telemetry(
         unrouted, open_, cast(Callable[[Hook], None], flusher.remove), flusher.close, lambda: _tidy(settings.telemetry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +35,7 @@ class Flusher:
         queue_bytes: size of the waiting batches, roughly.
         pause: seconds before the first retry; doubled each time, up to 60.
         clock: unix seconds.
+        tick: longest seconds between two turns; for a clock that jumps.
         background: whether a thread takes the turns; without it call :meth:`turn`.
 
     Attributes:
@@ -65,10 +67,11 @@ class Flusher:
         queue_bytes: int = 32 * 2**20,
         pause: float = 1.0,
         clock: Callable[[], float] = time.time,
+        tick: float = math.inf,
         background: bool = True,
     ) -> None:
         self.written = self.failed = self.dropped = 0
-        self._log, self._clock, self._background = log, clock, background
+        self._log, self._clock, self._tick, self._background = log, clock, tick, background
         self._every, self._most_rows, self._most_bytes, self._first_pause = every, rows, queue_bytes, pause
         self._recorders: list[Recorder] = []
         self._leaving: list[Recorder] = []
@@ -138,7 +141,7 @@ class Flusher:
             except Exception:
                 log.exception("telemetry: this turn failed")
                 wait = self._every
-            self._awake.wait(wait)
+            self._awake.wait(min(wait, self._tick))
             self._awake.clear()
 
     def turn(self, now: float) -> float:
