@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,7 @@ def compare(
     prediction: str = "",
     time: str = "",
     settings: DriftSettings = DEFAULTS,
+    weights: Mapping[str, float] | None = None,
     alpha: float = 0.05,
     joint: bool = True,
     seed: int = 0,
@@ -79,7 +80,9 @@ def compare(
         time: column of times; with it, days of the reference say how much days differ. Without it, rows are taken to
             be independent of each other.
         settings: what counts as drift.
-        alpha: chance of saying drift when there is none.
+        weights: share of a model's attention per column; columns without one are told, but are no drift of the whole.
+            None gives all the same.
+        alpha: chance of saying drift when there is none, and of each interval of the performance to be wrong.
         joint: ask the domain classifier too (needs scikit-learn).
         seed: of everything drawn.
 
@@ -112,16 +115,19 @@ def compare(
     bins = FeatureBins(schema, profile)
     histograms = list(bins.histograms(bins.count(matrix, fresh)))
     span = 1 if now is None else int((now.max() - now.min()).astype("timedelta64[D]").astype(int)) + 1
-    share = alpha / 2 if joint and schema.fields else alpha
-    columns = assess(profile, histograms, settings=settings, alpha=share, seed=seed, span=span)
+    used = [place for place, name in enumerate(schema.names) if weights is None or weights.get(name, 0.0) > 0]
+    share = alpha / 2 if joint and used else alpha
+    columns = assess(profile, histograms, settings=settings, weights=weights, alpha=share, seed=seed, span=span)
     columns = columns if prediction else columns[:-1]
-    told = _joint(schema, reference, matrix, then, share, seed) if joint and schema.fields else None
+    told = _joint(schema, used, reference, matrix, then, share, seed) if joint and used else None
     return Comparison(
         verdict=_verdict(columns, told),
         columns=columns,
         joint=told.answer if told else None,
         joint_columns=told.columns if told else (),
-        performance=_performance(reference, current, target, scores, fresh, then, now) if target and prediction else (),
+        performance=_performance(reference, current, target, scores, fresh, then, now, 1 - alpha)
+        if target and prediction
+        else (),
         left_out=tuple(left_out),
         reference_rows=reference.num_rows,
         current_rows=current.num_rows,
@@ -197,10 +203,17 @@ def _matrix(schema: FeatureSchema, table: pa.Table) -> Floats:
 
 
 def _joint(
-    schema: FeatureSchema, reference: pa.Table, current: Floats, times: Times | None, alpha: float, seed: int
+    schema: FeatureSchema,
+    used: Sequence[int],
+    reference: pa.Table,
+    current: Floats,
+    times: Times | None,
+    alpha: float,
+    seed: int,
 ) -> Joint:
     days = None if times is None else times.astype("datetime64[D]").astype(np.int64)
-    return tell_apart(schema.names, _matrix(schema, reference), current, days=days, alpha=alpha, seed=seed)
+    names, then = [schema.names[place] for place in used], _matrix(schema, reference)
+    return tell_apart(names, then[:, used], current[:, used], days=days, alpha=alpha, seed=seed)
 
 
 def _times(table: pa.Table, name: str) -> Times | None:
@@ -233,6 +246,7 @@ def _performance(
     fresh: Floats | None,
     then: Times | None,
     now: Times | None,
+    level: float,
 ) -> tuple[PerformanceFinding, ...]:
     before, after = _numbers(reference, target), _numbers(current, target)
     if before is None or after is None or scores is None or fresh is None:
@@ -240,8 +254,8 @@ def _performance(
     binary = set(np.unique(before[np.isfinite(before)]).tolist()) <= {0.0, 1.0}
     found = []
     for metric in ("auc", "log_loss", "brier") if binary else ("mae", "rmse"):
-        old = _interval(metric, before, scores, then)
-        new = _interval(metric, after, fresh, now)
+        old = _interval(metric, before, scores, then, level)
+        new = _interval(metric, after, fresh, now, level)
         if old is None or new is None:
             continue
         change = difference(new, old)
@@ -253,8 +267,8 @@ def _performance(
     return tuple(found)
 
 
-def _interval(metric: str, labels: Floats, scores: Floats, times: Times | None) -> Interval | None:
+def _interval(metric: str, labels: Floats, scores: Floats, times: Times | None, level: float) -> Interval | None:
     known = np.isfinite(labels) & np.isfinite(scores)
     labels, scores = labels[known], scores[known]
     blocks = make_blocks(len(labels), None if times is None else times[known])
-    return metric_interval(metric, labels, scores, blocks) if len(labels) else None
+    return metric_interval(metric, labels, scores, blocks, level=level) if len(labels) else None

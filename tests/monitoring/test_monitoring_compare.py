@@ -88,3 +88,13 @@ def test_empty_tables_other_types_and_nothing_to_compare_are_refused() -> None:
         compare(_table(1), _table(2).set_column(0, "km", pa.array(["x"] * 8000)))
     with pytest.raises(DataError, match="no column"):
         compare(pa.table({"t": pa.array([1, 2], pa.timestamp("s"))}), pa.table({"t": pa.array([1], pa.timestamp("s"))}))
+
+
+def test_a_column_without_weight_is_told_but_is_no_drift() -> None:
+    rng = np.random.default_rng(9)
+    a, b, c = rng.standard_normal((3, 6000))
+    then = pa.table({"used": a[:4000], "idle": b[:4000]})
+    found = compare(then, pa.table({"used": a[4000:], "idle": c[4000:] + 1}).slice(0, 2000), weights={"used": 1.0})
+    assert {column.name: (column.answer, column.weight) for column in found.columns}["idle"] == ("drift", 0.0)
+    assert found.verdict != "drift"
+    assert found.joint != "drift"

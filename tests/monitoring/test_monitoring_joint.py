@@ -54,3 +54,11 @@ def test_missing_numbers_and_unseen_categories_are_rows_like_others() -> None:
     now[:300, 2] = np.nan
     found = tell_apart(NAMES, then, now, alpha=0.01)
     assert (found.answer, found.columns[0]) == ("drift", "c")
+
+
+def test_chance_is_not_told_apart_more_often_than_declared() -> None:
+    looks = []
+    for seed in range(80):
+        rng = np.random.default_rng([7, seed])
+        looks.append(tell_apart(NAMES, _rows(rng, 600, 0.5), _rows(rng, 300, 0.5), floor=0.5, seed=seed).answer)
+    assert looks.count("drift") <= binom.ppf(0.995, 80, 0.05)
