@@ -58,7 +58,7 @@ class MonitorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How it is watched.
 
     Attributes:
-        window: length of one look (``1d``).
+        window: length of one look (``1d``), in whole quarters of an hour.
         false_alarms_per_year: how many alarms without cause are accepted.
         min_rows: a window with fewer rows says that it has not enough data.
     """

@@ -246,6 +246,9 @@ def check(spec: ModelSpec, declared: declarations.Declared) -> ModelSpec:
     _duration(declared, data.label_delay, ("data", "label_delay"))
     _duration(declared, gate.window, ("gate", "window"))
     _duration(declared, spec.monitor.window, ("monitor", "window"))
+    if duration(spec.monitor.window) % timedelta(minutes=15):
+        told = f"{spec.monitor.window!r} is not made of quarters of an hour, by which telemetry is kept"
+        raise declared.error(f"monitor.window: {told}", ("monitor", "window"))
     _check_retrain(spec.retrain, declared)
     _check_split(spec, declared)
     known = METRICS[spec.problem]

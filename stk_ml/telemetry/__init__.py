@@ -10,7 +10,8 @@ window_end`` (ISO 8601 with Z), and the time of its window's end, if not said ot
 AppEvents, by Name:
 
 - ``stk.histogram``: per column, and one for the score. ``feature``, ``kind`` (integer, number, boolean, category or
-  score), ``counts`` (J: list, the bins of profile.json), ``below, above, missing, other, unseen, rows``.
+  score), ``counts`` (J: list, the bins of profile.json), ``below, above, missing, other, unseen, rows``. On a laptop
+  those of past hours are added up by quarters of an hour (:mod:`stk_ml.telemetry.sums`), ``worker`` empty for several.
 - ``stk.predictions``: lists of equal length, one entry per row: ``ids`` (J: request ids), ``scores`` (J), ``times``
   (J: milliseconds since window_start), and, where a row has one, ``row_ids`` (J).
 - ``stk.row``: a sampled row at its own time, OperationId the request id: ``row_id, score, values`` (J: object of column

@@ -15,8 +15,9 @@ import msgspec
 
 from stk_ml.errors import TelemetryError
 from stk_ml.telemetry import files
-from stk_ml.telemetry.local import WRITING, schema
+from stk_ml.telemetry.local import WRITING, arrow, schema
 from stk_ml.telemetry.rows import TABLES, Table, microseconds
+from stk_ml.telemetry.sums import NAME, HistogramSums
 
 #: Files of this size in bytes are merged no further.
 LARGE = 128 * 2**20
@@ -28,7 +29,10 @@ _HOUR = 3_600_000_000
 
 
 def compact(folder: str | Path, now: float, *, large: int = LARGE) -> int:
-    """Merges the files of past hours into one per table and day.
+    """Merges the files of past hours into one per table and day, and adds up their histograms.
+
+    A day of histograms is 96 rows per column and model then, see :mod:`stk_ml.telemetry.sums`; all other rows stay as
+    they are.
 
     The merged file is written aside and renamed, then the files it replaces are removed. Readers leave out what a
     merged file replaces, so a kill at any point loses nothing and counts nothing twice; the next call removes what
@@ -91,14 +95,17 @@ def _merge(table: Table, past: list[files.LogFile]) -> None:
     """One file of many, in bounded memory."""
     import pyarrow.parquet as pq
 
+    sums = HistogramSums()
     final = past[-1].path.with_name(f"{files.stem(past[-1].newest)}-{os.urandom(4).hex()}{files.MERGED}")
     aside = final.with_name(f".{final.name}.tmp")
     names = msgspec.json.encode([file.path.name for file in past])
     try:
         with pq.ParquetWriter(aside, schema(table), **WRITING) as writer:
             for group in _groups(past):
-                for rows in _apart(table, group):
+                for rows in _apart(table, group, sums):
                     writer.write_table(rows)
+            if summed := list(sums.rows()):
+                writer.write_table(arrow(table, summed))
             writer.add_key_value_metadata({files.REPLACES: names})
         aside.rename(final)
     except BaseException:
@@ -123,15 +130,29 @@ def _groups(past: list[files.LogFile]) -> Iterator[Any]:
         yield pa.Table.from_batches(held).combine_chunks()
 
 
-def _apart(table: Table, content: Any) -> Iterator[Any]:
-    """Events by name, as :mod:`stk_ml.telemetry.local` writes them."""
+def _apart(table: Table, content: Any, sums: HistogramSums) -> Iterator[Any]:
+    """Events by name, as :mod:`stk_ml.telemetry.local` writes them; histograms are left to the sums."""
     import pyarrow.compute as pc
 
     if table != "AppEvents":
         yield content
         return
     for name in sorted(content.column("Name").unique().to_pylist()):
-        yield content.filter(pc.field("Name") == name)
+        rows = content.filter(pc.field("Name") == name)
+        if name == NAME:
+            rows = rows.filter([not sums.add(row) for row in _records(rows)])
+        if rows.num_rows:
+            yield rows
+
+
+def _records(content: Any) -> Iterator[dict[str, Any]]:
+    """Rows with their times in microseconds."""
+    import pyarrow as pa
+
+    place = content.schema.get_field_index("TimeGenerated")
+    plain = content.set_column(place, "TimeGenerated", content.column(place).cast(pa.int64()))
+    for batch in plain.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
 
 
 def _remove_stale(day: Path) -> None:
