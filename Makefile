@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 TAG ?= stk-ml-serving
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve test lint bench image lock tools clean
+.PHONY: help setup train serve demo test lint bench image lock tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ train: setup ## load a year of real flights and train flight-delay on it
 serve: setup ## serve flight-delay on this machine; trains it first when there is none
 	@$(BIN)/stk-ml models show flight-delay >/dev/null 2>&1 || $(MAKE) train
 	$(BIN)/stk-ml serve flight-delay
+
+demo: setup ## replay a real year: train, serve over HTTP, watch, retrain; ends with a page and ten lines
+	$(BIN)/stk-ml demo
 
 tools: setup ## what some tests need beside Python (from npm a Blob storage emulator and the Kusto parser, from Debian podman); skipped where it cannot be had
 	@if command -v npm >/dev/null; then sh tests/lake/install_azurite.sh $(BIN)/python; else echo "no npm: tests on Azurite will be skipped"; fi

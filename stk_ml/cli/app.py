@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "init": "lay out a working project in a folder",
     "example": "load real example data into the lake",
+    "demo": "replay a real year: train, serve, watch, retrain; a page tells what it was worth",
     "train": "train a model: features, fit, evaluate, gate, register",
     "features": "list, build, pull and check the feature views",
     "models": "list, show, compare and promote registered models",

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     folder: Path = args.folder
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="name a folder")
-    planned = _files(folder.resolve().name)
+    planned = files(folder.resolve().name)
     taken = sorted(str(path) for path in planned if (folder / path).exists())
     if taken:
         raise UsageError(f"{folder} already holds {', '.join(taken[:3])}", hint="name a new or empty folder")
@@ -52,14 +52,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _files(name: str) -> dict[Path, bytes]:
-    """What to write: path below the project -> content."""
+def files(name: str) -> dict[Path, bytes]:
+    """What a new project of that name holds: path below it -> content."""
     from stk_ml.workspace import resource
 
-    files = {Path("stk.toml"): _SETTINGS.format(name=name).encode(), Path(".gitignore"): _IGNORE.encode()}
+    found = {Path("stk.toml"): _SETTINGS.format(name=name).encode(), Path(".gitignore"): _IGNORE.encode()}
     for part in ("pipelines", "environments", "deploy"):
         root = resource(part)
         for file in sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                files[Path(part) / file.relative_to(root)] = file.read_bytes()
-    return files
+                found[Path(part) / file.relative_to(root)] = file.read_bytes()
+    return found

@@ -67,7 +67,8 @@ class FeatureEngine(Protocol):
             spec: the model; it has an as_of.
             snapshot: the pinned curated tables.
             out: the file: entity, as_of, label_time, label (null where there is none), features; sorted by as_of.
-            since, until: since <= as_of < until.
+            since: the first as_of.
+            until: as_of is before it.
 
         Returns:
             The number of rows.

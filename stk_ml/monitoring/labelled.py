@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from stk_ml.contracts import Interval
 from stk_ml.monitor_state import MonitorVerdict, PerformanceFinding
 from stk_ml.monitoring import estimates, performance
 from stk_ml.monitoring.labels import LabelLedger, attach, prediction_ids
-from stk_ml.monitoring.maturity import Correction, Delays, Predictions, learn_delays
+from stk_ml.monitoring.maturity import Delays, Predictions, learn_delays
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.windows import Window
 from stk_ml.telemetry import queries
@@ -77,26 +77,11 @@ class LabelledPerformance:
         made: Predictions,
         delays: Delays,
         past: Sequence[MonitorVerdict],
-    ) -> Iterator[PerformanceFinding]:
+    ) -> tuple[PerformanceFinding, ...]:
         """What the scores of the window promise, muted unless such promises were kept before."""
         promised = _promised(window, reference, made, delays)
         grades = [grade for verdict in past[-_GRADED:] for grade in _grades(verdict, made, delays, window.end)]
-        rows = np.arange(window.rows)
-        group = Correction(rows, np.ones(rows.size), rows.size, 0.0, 1.0)
-        for metric, value in promised.items():
-            if metric in measured:
-                of_metric = [grade for grade in grades if grade.metric == metric]
-                allowed = performance.tolerance(metric, measured[metric].value)
-                yield performance.judge(
-                    metric,
-                    "estimated",
-                    estimates.expected(value, of_metric),
-                    measured[metric],
-                    allowed,
-                    group,
-                    min_rows=self._min_rows,
-                    muted=estimates.mute(of_metric, measured[metric].value, allowed),
-                )
+        return performance.estimated(promised, grades, measured, window.rows, min_rows=self._min_rows)
 
     def _predictions(
         self, window: Window, served: Served, same: Sequence[MonitorVerdict], labels: pa.Table
@@ -108,8 +93,9 @@ class LabelledPerformance:
         tables = []
         if self._read and self._read[0] == served.digest and since < self._read[1] <= window.end:
             since, tables = self._read[1], [self._read[2]]
-        about = {"digest": served.digest, "deployment": self._deployment}
-        fresh = queries.predictions(self._reader, self._model, since, window.end, **about)
+        fresh = queries.predictions(
+            self._reader, self._model, since, window.end, digest=served.digest, deployment=self._deployment
+        )
         table = pa.concat_tables([*tables, fresh.sort_by("time")])
         self._read = served.digest, window.end, table
         ids = prediction_ids(table.column("request_id").to_pylist(), table.column("row_id").to_pylist())

@@ -16,7 +16,9 @@ from stk_ml.statistics.bootstrap import difference_samples, interval, metric_int
 from stk_ml.statistics.calibration import reliability
 
 Floats = NDArray[np.float64]
-Kind = Literal["trained", "alarm", "broken", "worse", "started", "refused", "canary", "promoted", "rolled_back", "failed"]
+Kind = Literal[
+    "trained", "alarm", "broken", "worse", "started", "refused", "canary", "promoted", "rolled_back", "failed"
+]
 METRICS = ("auc", "log_loss", "calibration_error")
 #: Days of one point over time.
 STRETCH = 14
