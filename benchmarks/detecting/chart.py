@@ -1,0 +1,5 @@
+"""The chart."""
+
+
+def draw(found):
+    return ""
