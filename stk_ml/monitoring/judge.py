@@ -15,6 +15,7 @@ from stk_ml.monitoring.joint import Joint
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.shapes import Shape, shapes
 from stk_ml.monitoring.windows import Window
+from stk_ml.telemetry.histogram import Histogram
 from stk_ml.telemetry.served import Served
 
 _DAY = 86_400.0
@@ -121,7 +122,7 @@ class Judge:
             return ()
         return drift.assess(
             reference.profile,
-            window.histograms,
+            [_within(histogram) for histogram in window.histograms],
             settings=self._settings,
             weights=reference.weights,
             alpha=alpha,
@@ -189,6 +190,19 @@ def _words(column: ColumnVerdict) -> str:
     if column.aspect != "distribution":
         return f"of the rows {column.aspect.replace('_', ' ')}"
     return "of the rows" if column.kind in ("category", "boolean") else "interquartile ranges"
+
+
+def _within(histogram: Histogram) -> Histogram:
+    """Scores beyond those of the reference count in its outermost bins.
+
+    The reference's scores come from before the model was fitted again on more rows, so its lowest and highest score
+    are other ones: that scores lie outside is no news, where they have gone is.
+    """
+    counts = list(histogram.counts)
+    if histogram.kind != "score" or not counts:
+        return histogram
+    counts[0], counts[-1] = counts[0] + histogram.below, counts[-1] + histogram.above
+    return replace(histogram, counts=tuple(counts), below=0, above=0)
 
 
 def _rearmed(budget: Budget, served: Served | None, past: Sequence[MonitorVerdict]) -> Budget:
