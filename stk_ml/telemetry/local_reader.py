@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +54,11 @@ class LocalLogReader:
             UsageError: there is no such query, or its parameters are others.
         """
         import duckdb
-        import duckdb_kql
 
-        statement = kusto.statement(name, **parameters)
+        kusto.statement(name, **parameters)  # refuses other parameters before anything is read
         tables = {table: self._read(table, name, parameters) for table in _tables(name)}
-        columns = {str(table): list(found.column_names) for table, found in tables.items()}
-        sql = duckdb_kql.to_sql(statement, schema=columns, allow_write=False)
+        columns = tuple((str(table), tuple(found.column_names)) for table, found in tables.items())
+        sql = _sql(name, columns, parameters)
         with duckdb.connect() as connection:
             connection.execute(_SETTINGS)
             for table, found in tables.items():
@@ -87,6 +88,41 @@ class LocalLogReader:
             pa.field(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in found.schema
         ]
         return pa.Table.from_batches(found.cast(pa.schema(naive)).to_batches(max_chunksize=_CHUNK), pa.schema(naive))
+
+
+def _sql(name: str, columns: tuple[tuple[str, tuple[str, ...]], ...], parameters: Mapping[str, kusto.Parameter]) -> str:
+    """A query as DuckDB's SQL. It is translated once for all times, which takes longer than to run it."""
+    times = {key: value for key, value in parameters.items() if isinstance(value, datetime)}
+    others = tuple((key, value) for key, value in parameters.items() if key not in times)
+    sql = _translated(name, columns, others, tuple(times))
+    for place, value in enumerate(times.values()):
+        sql = sql.replace(_written(_standing_for(place)), _written(value))
+    return sql
+
+
+@lru_cache(maxsize=256)
+def _translated(
+    name: str,
+    columns: tuple[tuple[str, tuple[str, ...]], ...],
+    others: tuple[tuple[str, kusto.Parameter], ...],
+    times: tuple[str, ...],
+) -> str:
+    import duckdb_kql
+
+    stand_ins = {key: _standing_for(place) for place, key in enumerate(times)}
+    statement = kusto.statement(name, **dict(others), **stand_ins)
+    schema = {table: list(found) for table, found in columns}
+    return str(duckdb_kql.to_sql(statement, schema=schema, allow_write=False))
+
+
+def _standing_for(place: int) -> datetime:
+    """A time that nobody asks for."""
+    return datetime(1901, 2, 3, 4, 5, 6, 7 + place, UTC)
+
+
+def _written(moment: datetime) -> str:
+    """A time as it stands in KQL and in the SQL made of it."""
+    return kusto.literal(moment).removeprefix("datetime(").removesuffix(")")
 
 
 def _tables(name: str) -> list[Table]:
