@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 #: Draws of the null distribution, and which share of them, the largest, makes its tail.
 DRAWS, TAIL = 2000, 0.1
 _RESOLVED = 20
+#: How many times a window's rows make a reference large, and how often such a one is drawn.
+_LARGE, _FEW = 20, 200
 _HEAVIEST = 0.5
 _FARTHEST = 50.0
 #: Below, above and unseen. The rows of the reference made the bins, so it has none there by construction: the chance
@@ -131,7 +133,10 @@ class Null:
         shares = self._between.draw(_cell_shares(window), self._rng, draws)
         rows = self._rng.multinomial(self._rows, shares).astype(np.float64)
         total = int(self._reference.sum())
-        base = self._rng.multinomial(total, _cell_shares(reference), size=draws).astype(np.float64)
+        # A much larger reference hardly scatters: a few draws of it serve for all.
+        few = min(draws, _FEW) if total >= _LARGE * self._rows else draws
+        base = self._rng.multinomial(total, _cell_shares(reference), size=few).astype(np.float64)
+        base = np.resize(base, (draws, base.shape[1])) if few < draws else base
         base[:, _OUTER] = self._reference[_OUTER]
         return self._ruler.effects(rows, base)
 
