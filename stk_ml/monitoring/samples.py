@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stk_ml.artifact.predictor import encode
 from stk_ml.artifact.schema import FeatureSchema
 from stk_ml.monitor_state import MonitorVerdict
-from stk_ml.monitoring.joint import Joint, tell_apart
+from stk_ml.monitoring.joint import ROWS, Joint, tell_apart
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.windows import Window
 from stk_ml.telemetry.queries import LogReader, SampledRow, sampled_rows
@@ -72,7 +72,7 @@ class Samples:
     def _between(self, digest: str, start: float, end: float) -> list[SampledRow]:
         if (digest, end) not in self._read:
             self._read[digest, end] = sampled_rows(
-                self._reader, self._model, start, end, digest=digest, deployment=self._deployment
+                self._reader, self._model, start, end, most=ROWS, digest=digest, deployment=self._deployment
             )
         return self._read[digest, end]
 

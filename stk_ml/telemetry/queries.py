@@ -21,6 +21,7 @@ from stk_ml.telemetry.histogram import Histogram
 from stk_ml.telemetry.kusto import Parameter
 from stk_ml.telemetry.packing import clip
 from stk_ml.telemetry.rows import microseconds
+from stk_ml.telemetry.sampling import smallest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -219,9 +220,32 @@ def predictions(reader: LogReader, model: str, since: float, until: float, **sco
     return found.rename_columns(["request_id", "row_id", "time", "score", "version", "deployment"])
 
 
-def sampled_rows(reader: LogReader, model: str, since: float, until: float, **scope: Unpack[Scope]) -> list[SampledRow]:
-    """The rows told whole at times of the stretch, by time; arguments as of :func:`histograms`."""
-    found = _records(reader, "rows", _about(model, since, until, scope))
+def sampled_rows(
+    reader: LogReader, model: str, since: float, until: float, *, most: int = 0, **scope: Unpack[Scope]
+) -> list[SampledRow]:
+    """The rows told whole at times of the stretch, by time; arguments as of :func:`histograms`.
+
+    Args:
+        reader: of the log.
+        model: its name.
+        since: unix seconds.
+        until: unix seconds.
+        most: about as many are enough: of more, those of the requests with the smallest MD5. 0 for all.
+        scope: see :class:`Scope`.
+    """
+    share = 1.0
+    if most:
+        [told] = _records(reader, "sampled", _times(since, until))
+        share = min(1.0, most / max(told["parts"], 1))
+    about = _about(model, since, until, scope)
+    while True:
+        found = _sampled(_records(reader, "rows", {**about, "digests": smallest(share)}))
+        if share == 1.0 or len(found) >= most / 2:
+            return found
+        share = min(1.0, share * most / max(len(found), most / 64))  # others told most of the parts
+
+
+def _sampled(found: list[dict[str, Any]]) -> list[SampledRow]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in found:
         groups[tuple(row[name] for name in ("at", "request_id", "row_id", "score", "worker"))].append(row)

@@ -79,3 +79,17 @@ def keys(first: int, rows: int, share: float) -> Iterator[tuple[int, int]]:
 
 def _key(pair: tuple[int, Any]) -> int:
     return pair[0]
+
+
+def smallest(share: float) -> str:
+    """The regular expression that about this share of all MD5 digests match, always the smallest ones.
+
+    Example:
+        >>> smallest(0.5), smallest(0.02), smallest(1.0)
+        ('^([01234567])', '^(0[01234]|05[0]|051[0123456789abcde])', '^')
+    """
+    if share >= 1:
+        return "^"
+    digits = f"{max(round(share * 16**4), 1):04x}"
+    parts = [digits[:place] + f"[{'0123456789abcdef'[: int(digit, 16)]}]" for place, digit in enumerate(digits)]
+    return f"^({'|'.join(part for part in parts if not part.endswith('[]'))})"

@@ -135,5 +135,6 @@ def parameters_of(name: str, **others: kusto.Parameter) -> dict[str, kusto.Param
         "every": 3_600_000_000,
         "request_id": "request-1",
         "fragment": "request-1",
+        "digests": "^",
     }
     return {key: {**every, **others}[key] for key in kusto.takes(name)}

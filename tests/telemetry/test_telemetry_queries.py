@@ -253,6 +253,17 @@ def test_sampled_rows_are_told_whole(written: Written) -> None:
     assert any(row.unseen for row in found)
 
 
+def test_of_many_sampled_rows_some_are_enough(written: Written) -> None:
+    """However much of the log is of others, and the same ones each time."""
+    every = queries.sampled_rows(written.reader, MODEL, START, END, endpoint="eta")
+    some = queries.sampled_rows(written.reader, MODEL, START, END, most=20, endpoint="eta")
+    assert 10 <= len(some) < len(every)
+    assert {row.request_id for row in some} < {row.request_id for row in every}
+    assert some == queries.sampled_rows(written.reader, MODEL, START, END, most=20, endpoint="eta")
+    assert queries.sampled_rows(written.reader, MODEL, START, END, most=10_000, endpoint="eta") == every
+    assert queries.sampled_rows(written.reader, "absent", START, END, most=1) == []
+
+
 def test_a_row_told_in_parts_is_put_together(tmp_path: Path) -> None:
     about = {"model": "m", "shadow": "false", "version": "1", "deployment": "d", "worker": "w", "score": "0.5"}
     parts = [json.dumps({f"c{part}_{place}": place for place in range(3)}) for part in range(12)]
