@@ -25,6 +25,7 @@ from stk_ml.errors import RegistryError, UsageError
 if TYPE_CHECKING:
     from stk_ml.cli.monitor_parts import Monitoring
     from stk_ml.monitor_state import MonitorVerdict
+    from stk_ml.monitoring.calibrate import Calibration
 
 #: Exit code on drift, when asked for.
 DRIFT = 3
@@ -89,12 +90,11 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
     monitoring = _open(args)
     moment = _seconds(args.now, "--now")
     since, until = _seconds(args.since, "--since"), _seconds(args.until, "--until")
+    settle = 0.0 if moment else max(args.settle, 0.0)
     found: list[MonitorVerdict] = []
-    for look in monitoring.run(
-        lambda: moment or time.time(), since, until, 0.0 if moment else args.settle, joint=not args.no_joint
-    ):
+    for look in monitoring.run(lambda: moment or time.time(), since, until, settle, joint=not args.no_joint):
         found.append(look.verdict)
-        out.say(f"{look.verdict.window_end[:16]}  {_state(look.verdict):<13}  {look.verdict.reason}")
+        out.say(f"looked at the window up to {_minute(look.verdict)}: {_state(look.verdict)}")
         if not args.no_mlflow:
             try:
                 monitoring.log(look)
@@ -102,7 +102,7 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
                 out.say(f"not kept in MLflow: {error}")
     out.document(found)
     if not found:
-        out.line("no window has ended that was not looked at")
+        out.line(monitoring.why_nothing(moment or time.time(), settle))
     _table(found, out)
     if found:
         out.line(f"report  {monitoring.folder.report_file(found[-1].window_end)}")
@@ -111,8 +111,11 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
 
 def run_list(args: argparse.Namespace, out: Output) -> int:
     """Lists the looks."""
-    found = _open(args).folder.verdicts()[-max(args.last, 1) :]
+    folder = _open(args).folder
+    found = folder.verdicts()[-max(args.last, 1) :]
     out.document(found)
+    if not found:
+        out.line(f"nobody has looked at {folder.path.name} yet: stk-ml monitor run {folder.model}")
     _table(found, out)
     return 0
 
@@ -136,11 +139,11 @@ def run_report(args: argparse.Namespace, out: Output) -> int:
 
 def run_labels(args: argparse.Namespace, out: Output) -> int:
     """Records labels."""
-    from stk_ml.monitoring.labels import read_labels
-
+    if not args.file.is_file():
+        raise UsageError(f"{args.file} is no file", hint="give CSV with a header, or Parquet")
     moment = _seconds(args.now, "--now")
     now = datetime.fromtimestamp(moment, UTC) if moment else datetime.now(UTC)
-    recorded = _open(args).ledger.record(read_labels(args.file), now=now)
+    recorded = _open(args).record(args.file, now)
     out.document(recorded)
     out.line(f"{recorded.rows:,} labels {'were there already' if recorded.again else 'recorded'}")
     return 0
@@ -154,11 +157,9 @@ def run_calibrate(args: argparse.Namespace, out: Output) -> int:
     found = monitoring.calibrate(args.seed)
     write(found, monitoring.folder.path / "calibration.json")
     out.document(found)
-    rate = found.per_year
-    held = "held" if found.held else "NOT held"
-    measured = f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"
-    out.line(f"false alarms per year  {measured}, declared {found.declared:g}: {held}")
-    window = monitoring.settings.window
+    rate, window = found.per_year, monitoring.settings.window
+    measured = f"{rate.value:.2f} (95%: {rate.low:.2f} to {rate.high:.2f})"
+    out.line(f"false alarms per year  {measured}, declared {found.declared:g}: {_held(found)}")
     out.line(f"looks                  {found.looks} windows of {window} without drift, {found.alarms} alarms")
     sizes = sorted({power.rows for power in found.power})
     rows: dict[tuple[str, float], dict[int, float]] = {}
@@ -169,6 +170,7 @@ def run_calibrate(args: argparse.Namespace, out: Output) -> int:
     ]
     heads = ["column", "shift", *(f"{size:,} rows" for size in sizes)]
     out.table("chance to see a shift in one window", heads, shown, right=range(1, len(heads)))
+    out.line("Shifts are in interquartile ranges (numbers, the score) or shares of the rows (categories, booleans).")
     return 0
 
 
@@ -208,7 +210,7 @@ def _open(args: argparse.Namespace) -> Monitoring:
 def _table(found: list[MonitorVerdict], out: Output) -> None:
     rows = [
         [
-            verdict.window_end[:16].replace("T", " "),
+            _minute(verdict),
             _state(verdict),
             f"{verdict.rows:,}",
             verdict.version or "",
@@ -219,6 +221,17 @@ def _table(found: list[MonitorVerdict], out: Output) -> None:
     ]
     if rows:
         out.table("", ["window's end", "answer", "rows", "version", "budget", "why"], rows, right=(2, 3, 4))
+
+
+def _minute(verdict: MonitorVerdict) -> str:
+    return verdict.window_end[:16].replace("T", " ")
+
+
+def _held(found: Calibration) -> str:
+    """What a measured rate says of the declared one: a short history cannot show a small rate."""
+    if not found.held:
+        return "NOT held"
+    return "held" if found.per_year.high <= found.declared else "not refuted; a longer history would tell more"
 
 
 def _state(verdict: MonitorVerdict) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from stk_ml import model_spec
 from stk_ml.contracts import Interval, read
 from stk_ml.endpoint_state import Deployment, EndpointState
-from stk_ml.errors import ArtifactError, RegistryError, UnknownNameError
+from stk_ml.errors import ArtifactError, LabelError, RegistryError, UnknownNameError
 from stk_ml.model_policies import MonitorSpec
 from stk_ml.monitoring.calibrate import Calibration, calibrate
 from stk_ml.monitoring.checks import TelemetryQuality
@@ -18,7 +19,7 @@ from stk_ml.monitoring.drift import DriftSettings
 from stk_ml.monitoring.events import LogAnnouncer
 from stk_ml.monitoring.judge import Judge
 from stk_ml.monitoring.labelled import LabelledPerformance
-from stk_ml.monitoring.labels import LabelLedger
+from stk_ml.monitoring.labels import LabelLedger, Recorded, read_labels
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.run import run
 from stk_ml.monitoring.samples import Samples
@@ -77,6 +78,19 @@ class Monitoring:
         announcer = LogAnnouncer(log, reader)
         return run(self.folder, windows, judge, announcer, now=now, since=since, until=until, settle=settle)
 
+    def why_nothing(self, now: float, settle: float) -> str:
+        """For people, when :meth:`run` found nothing to look at: what it waits for."""
+        until = self.folder.state().until
+        windows = LogWindows(self._reader, self.name, self.length, self.deployment)
+        begin = until or windows.first(now)
+        if begin is None:
+            where = self._workspace.settings.telemetry
+            return f"nothing was scored by {self.folder.path.name} so far: {where} holds no telemetry of it"
+        due = datetime.fromtimestamp(begin + self.length + settle, UTC)
+        return (
+            f"no window has ended that was not looked at; the next can be looked at from {due:%Y-%m-%d %H:%M:%S} UTC on"
+        )
+
     def reference(self, served: Served) -> Reference:
         """The model that served: an endpoint's copy of it, else the registry's.
 
@@ -84,6 +98,20 @@ class Monitoring:
             ArtifactError: it is in neither.
         """
         return Reference.load(self._artifact(served))
+
+    def record(self, file: Path, now: datetime) -> Recorded:
+        """Records the labels of a file; see :func:`stk_ml.monitoring.labels.read_labels`.
+
+        Raises:
+            LabelError: also when the model tells two classes apart and an outcome is none of them.
+        """
+        labels = read_labels(file)
+        if self.spec and self.spec.problem == "binary" and "outcome" in labels.column_names:
+            odd = set(labels.column("outcome").unique().to_pylist()) - {0, 1, None}
+            if odd:
+                several = f"{file} holds outcomes that are neither 0 nor 1: {', '.join(sorted(map(str, odd))[:3])}"
+                raise LabelError(several, hint=f"{self.name} tells two classes apart")
+        return self.ledger.record(labels, now=now)
 
     def calibrate(self, seed: int) -> Calibration:
         """See :func:`stk_ml.monitoring.calibrate.calibrate`; of the model that serves, else of the champion."""

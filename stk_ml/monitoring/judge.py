@@ -162,17 +162,19 @@ def reason(
     moved = [column for column in columns if column.answer == "drift" and column.weight > 0]
     moved.sort(key=lambda column: -column.effect.value / (column.floor or 1.0))
     if moved:
-        named = ", ".join(f"{column.name} by {column.effect.value:.2g} {_words(column)}" for column in moved[:3])
-        said.append(f"moved: {named}{f' and {len(moved) - 3} more' if len(moved) > 3 else ''}")
+        named = [f"{column.name} by {column.effect.value:.2g} {_words(column)}" for column in moved]
+        said.append(f"moved: {_some(named)}")
     elif apart:
-        said.append(f"no column alone moved, but together they tell the rows apart: {', '.join(apart[:3])}")
+        said.append(f"no column alone moved, but together they tell the rows apart: {_some(apart)}")
     if said:
         text = "; ".join(said)
         return f"{text[0].upper()}{text[1:]}."
     if not rows:
         return "Nothing was scored."
     if answer == "insufficient":
-        return f"{rows:,} rows are too few to tell."
+        unsure = [column.name for column in columns if column.answer == "insufficient" and column.weight > 0]
+        shown = f" whether {_some(unsure)} moved" if 0 < len(unsure) < len(columns) else ""
+        return f"{rows:,} rows are too few to tell{shown}."
     return f"None of the {len(columns)} columns moved by more than counts."
 
 
@@ -184,6 +186,10 @@ def iso(seconds: float) -> str:
         '1970-01-02T00:00:00Z'
     """
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _words(column: ColumnVerdict) -> str:

@@ -156,7 +156,7 @@ def read_labels(file: str | Path) -> pa.Table:
     r"""Labels from a CSV or Parquet file, as :meth:`LabelLedger.record` takes them.
 
     The prediction is named by a column ``prediction_id``, ``row_id``, or by ``request_id`` and ``row`` (0 where there
-    is no such column).
+    is no such column). A ``known_time`` is a date or a time in ISO 8601; without a zone it is UTC.
 
     Raises:
         StorageError: the file cannot be read.
@@ -179,8 +179,8 @@ def read_labels(file: str | Path) -> pa.Table:
         if Path(file).suffix == ".parquet":
             table = pq.read_table(file)
         else:
-            types = {**texts, "known_time": pa.timestamp("us", "UTC")}
-            table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
+            # Arrow tells dates and times by itself, with a zone or without one.
+            table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=texts))
     except (OSError, pa.ArrowInvalid) as error:
         raise StorageError(f"{file} cannot be read: {error}", hint="give CSV with a header, or Parquet") from error
     names = set(table.column_names)
@@ -240,7 +240,10 @@ def _checked(labels: pa.Table, now: datetime) -> pa.Table:
     try:
         table = labels.select(list(_COLUMNS)).cast(_schema(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UsageError(f"a column of the labels is of another type: {error}", hint="see record()") from error
+        raise UsageError(
+            f"a column of the labels is of another type: {error}",
+            hint="outcome is a number or true or false, known_time a date or time in ISO 8601",
+        ) from error
     limit = pa.scalar(now, pa.timestamp("us", "UTC"))
     wrong = {
         "have no prediction_id": pc.equal(pc.fill_null(table.column(0), ""), ""),

@@ -59,29 +59,29 @@ def run(
         ArtifactError: the model of a window cannot be had.
     """
     with folder.alone():
-        state = folder.state()
+        state, past = folder.state(), folder.verdicts()
         if state.pending:
-            yield _tell(folder, state, announcer, again=True)
-            state = folder.state()
+            past = [verdict for verdict in past if verdict.window_end != state.pending.verdict.window_end]
+            yield _tell(folder, state, past, announcer, again=True)
+            past.append(state.pending.verdict)
         end = min(now() - settle, until if until is not None else now())
         begin = state.until or (since if since is not None else windows.first(end))
         if begin is None:
             return
-        past = folder.verdicts()
         for window in windows(max(begin, since or begin), end):
             verdict, budget, shapes = judge(window, state.budget, past)
             state = State(window.end, budget, Look(verdict, shapes, now()))
             folder.keep(state)
-            yield _tell(folder, state, announcer)
+            yield _tell(folder, state, past, announcer)
             past.append(verdict)
 
 
-def _tell(folder: MonitorFolder, state: State, announcer: Announcer, *, again: bool = False) -> Look:
+def _tell(
+    folder: MonitorFolder, state: State, past: Sequence[MonitorVerdict], announcer: Announcer, *, again: bool = False
+) -> Look:
+    """Tells a look that counts; ``past``: the verdicts before it."""
     look = state.pending
     assert look is not None  # noqa: S101
-    past = [
-        verdict for verdict in folder.verdicts(look.verdict.window_end) if verdict.window_end != look.verdict.window_end
-    ]
     folder.tell(look, report.render(look.verdict, look.shapes, [*past, look.verdict]))
     announcer.announce(look, again=again)
     folder.keep(replace(state, pending=None))

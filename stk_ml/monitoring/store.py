@@ -102,13 +102,15 @@ class MonitorFolder:
         """One look; the newest when no window is named.
 
         Raises:
-            UnknownNameError: there is none.
+            UsageError: nobody has looked yet.
+            UnknownNameError: no window ended then.
         """
         ends = sorted(file.stem for file in (self.path / "verdicts").glob("[!.]*.json"))
-        wanted = stamp(window_end) if window_end else (ends or [""])[-1]
+        if not ends:
+            raise UsageError(f"nobody has looked at {self.path.name} yet", hint=f"stk-ml monitor run {self.model}")
+        wanted = stamp(window_end) if window_end else ends[-1]
         if wanted not in ends:
-            hint = "" if ends else f"stk-ml monitor run {self.model}"
-            raise UnknownNameError(f"window of {self.model}", window_end or "newest", ends[-10:], hint=hint)
+            raise UnknownNameError(f"end of a window of {self.path.name}", window_end, [*map(_iso, ends[-10:])])
         return contracts.read(Look, self.path / "looks" / f"{wanted}.json")
 
     def report_file(self, window_end: str) -> Path:
@@ -146,6 +148,10 @@ def stamp(time: str) -> str:
         '20240112T000000Z'
     """
     return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _iso(stamped: str) -> str:
+    return datetime.strptime(stamped, "%Y%m%dT%H%M%S%z").strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_page(file: Path, text: str) -> None:
