@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +76,8 @@ class Rows:
     def at_once(self, places: range) -> Iterator[tuple[float, range]]:
         """The rows by the time at which they are asked for."""
         times = self.asked[places.start : places.stop]
-        starts = np.flatnonzero(np.diff(times, prepend=-np.inf)) + places.start
-        for first, last in zip(starts.tolist(), [*starts[1:].tolist(), places.stop], strict=True):
+        starts = (np.flatnonzero(np.diff(times, prepend=-np.inf)) + places.start).tolist()
+        for first, last in itertools.pairwise([*starts, places.stop]):
             yield float(self.asked[first]), range(first, last)
 
     def bodies(self, places: range) -> list[bytes]:
