@@ -11,7 +11,6 @@ from benchmarks.detecting.crew import Map, peers
 from benchmarks.detecting.tools import ours, psi
 from benchmarks.detecting.worlds import EFFECTS, World
 
-SIZES = (50, 200, 1000, 5000, 20_000, 100_000)
 OWN = ("stk-ml", "stk-ml columns", "stk-ml joint view", "psi")
 #: Windows that the peers see of each kind: of up to 1,000 rows, and of more.
 FEW, FEWER = 24, 8
@@ -43,11 +42,11 @@ def look(quiet: Quiet) -> set[str]:
     return named | (peers(world, window) if quiet.asked else set())
 
 
-def false_alarms(run: Map, detectors: Sequence[str], windows: int, alpha: float) -> list[dict]:
+def false_alarms(run: Map, detectors: Sequence[str], sizes: Sequence[int], windows: int, alpha: float) -> list[dict]:
     """One row per size and kind of days."""
-    cells = [(rows, days) for rows in SIZES for days in EFFECTS]
+    cells = [(rows, days) for rows in sizes for days in EFFECTS]
     each = max(windows // len(cells), 1)
-    asked = {rows: min(each, FEW if rows <= 1000 else FEWER) if detectors else 0 for rows in SIZES}
+    asked = {rows: min(each, FEW if rows <= 1000 else FEWER) if detectors else 0 for rows in sizes}
     tasks = [Quiet(rows, days, seed, seed < asked[rows], alpha) for rows, days in cells for seed in range(each)]
     found, table = list(run(look, tasks)), []
     for place, (rows, days) in enumerate(cells):

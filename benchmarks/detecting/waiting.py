@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +13,29 @@ from benchmarks.detecting.quiet import share
 from benchmarks.detecting.tools import decays, drifts, ours
 from benchmarks.detecting.worlds import CHANGES, WEIGHTS, Change, World
 
-#: Rows in a window, windows that follow a change, and the delay when it is found in none.
-ROWS, FOLLOW = 1000, 10
-NEVER = FOLLOW + 1
 #: Within which a detector's false-alarm rate is matched.
 STRICT, LOOSE = 0.001, 0.5
 
 
 @dataclass(frozen=True)
-class Task:
-    """A world, the rates that ours declares on features and on labels, and the detectors to compare it with."""
+class Place:
+    """A world of windows of some rows, of which ``follow`` come after the reference."""
 
     seed: int
+    rows: int
+    follow: int = 10
+
+    def world(self) -> World:
+        """Made anew."""
+        return World(self.seed, self.rows, windows=self.follow)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A world, what happens in it, the rates that ours declares on features and on labels, and its peers' detectors."""
+
+    place: Place
+    changes: tuple[Change, ...]
     alphas: tuple[tuple[float, ...], tuple[float, ...]]
     detectors: tuple[str, ...]
 
@@ -39,28 +50,38 @@ def at(alpha: float, *, labelled: bool) -> str:
     return f"stk-ml{' performance' if labelled else ''} at {alpha:.4g}"
 
 
-def delays(run: Map, detectors: Sequence[str], worlds: int, alpha: float) -> dict:
-    """Rates without a change, mean delays by change, and how much later ours is than each detector."""
-    rested = [alarms for world in run(at_rest, range(worlds)) for alarms in world] if detectors else []
+def delays(run: Map, detectors: Sequence[str], places: Sequence[Place], alpha: float, most: int) -> dict:
+    """Rates without a change, mean delays by change, and how much later ours is than each detector.
+
+    Args:
+        run: maps over worlds.
+        detectors: of the peers.
+        places: worlds.
+        alpha: that ours declares by default.
+        most: changes of each kind, at most; the largest are kept.
+    """
+    rested = [alarms for world in run(at_rest, places) for alarms in world] if detectors else []
     theirs = {name: share(name, rested) for name in detectors}
     level = {name: float(np.clip(found["rate"], STRICT, LOOSE)) for name, found in theirs.items()}
     alphas = tuple(
         tuple(sorted({alpha, STRICT, *(level[name] for name in detectors if on_labels(name) == labelled)}))
         for labelled in (False, True)
     )
-    found = list(run(wait, [Task(seed, alphas, tuple(detectors)) for seed in range(worlds)]))
-    still = [alarms for world in run(own_rest, [Task(seed, alphas, ()) for seed in range(worlds)]) for alarms in world]
+    kinds = tuple(Change(name, size) for name, sizes in CHANGES.items() for size in sizes[-most:])
+    tasks = [Task(place, kinds, alphas, tuple(detectors)) for place in places]
+    found = list(run(wait, tasks))
+    still = [alarms for world in run(own_rest, tasks) for alarms in world]
     rates = {at(a, labelled=k == 1): share(at(a, labelled=k == 1), still) for k in (0, 1) for a in alphas[k]}
     equal = {}
     for name in detectors:
         mine = at(level[name], labelled=on_labels(name))
         equal[name] = {**theirs[name], "ours": mine, "ours_rate": rates[mine]["rate"]}
     return {
-        "rows": ROWS,
-        "worlds": worlds,
+        "rows": places[0].rows,
+        "worlds": len(places),
         "equal": equal,
         "rates": rates,
-        "changes": [_row(change, [world[change] for world in found], equal) for change in changes()],
+        "changes": [_row(change, [world[change] for world in found], equal) for change in kinds],
     }
 
 
@@ -71,20 +92,15 @@ def _row(change: Change, waited: Sequence[dict[str, int]], equal: dict[str, dict
     return {"change": change.name, "size": change.size, "delays": means, "later": later}
 
 
-def changes() -> Iterator[Change]:
-    """All of them."""
-    return (Change(name, size) for name, sizes in CHANGES.items() for size in sizes)
-
-
-def at_rest(seed: int) -> list[set[str]]:
+def at_rest(place: Place) -> list[set[str]]:
     """Which detectors alarm on each window of a world without a change."""
-    world = World(seed, ROWS, windows=FOLLOW)
+    world = place.world()
     return [peers(world, window) | peers(world, window, labelled=True) for window in world.windows()]
 
 
 def own_rest(task: Task) -> list[set[str]]:
     """The same of ours, at each rate."""
-    world = World(task.seed, ROWS, windows=FOLLOW)
+    world = task.place.world()
     return [
         {
             at(alpha, labelled=labelled)
@@ -98,24 +114,24 @@ def own_rest(task: Task) -> list[set[str]]:
 
 def wait(task: Task) -> dict[Change, dict[str, int]]:
     """Delay of every detector after each change."""
-    world = World(task.seed, ROWS, windows=FOLLOW)
-    return {change: _wait(task, world, change) for change in changes()}
+    world = task.place.world()
+    return {change: _wait(task, world, change) for change in task.changes}
 
 
 def _wait(task: Task, world: World, change: Change) -> dict[str, int]:
     labelled = change.name == "concept"
     waited: dict[str, int] = {}
     asked = [name for name in task.detectors if on_labels(name) == labelled]
-    for place, window in enumerate(world.windows(change), 1):
+    for number, window in enumerate(world.windows(change), 1):
         for alpha in task.alphas[labelled]:
             name = at(alpha, labelled=labelled)
             if name not in waited and (decays if labelled else drifts)(world.reference, window, alpha):
-                waited[name] = place
+                waited[name] = number
         if not all(name in waited for name in asked):
             for name in peers(world, window, labelled=labelled) & set(asked):
-                waited.setdefault(name, place)
+                waited.setdefault(name, number)
     mine = [at(alpha, labelled=labelled) for alpha in task.alphas[labelled]]
-    return {name: waited.get(name, NEVER) for name in (*mine, *asked)}
+    return {name: waited.get(name, task.place.follow + 1) for name in (*mine, *asked)}
 
 
 def mean(values: np.ndarray) -> dict[str, float]:
@@ -125,9 +141,9 @@ def mean(values: np.ndarray) -> dict[str, float]:
     return {"mean": round(middle, 2), "low": round(middle - reach, 2), "high": round(middle + reach, 2)}
 
 
-def unused(seed: int) -> tuple[int, int]:
+def unused(place: Place) -> tuple[int, int]:
     """How many verdicts on a world's windows alarm, and differ, when a feature that the model does not use moves."""
-    world = World(seed, ROWS, windows=FOLLOW)
+    world = place.world()
     pairs = zip(world.windows(Change("unused", 0.5)), world.windows(), strict=True)
     said = [[ours(world.reference, window, 0.05, weights=WEIGHTS).verdict for window in pair] for pair in pairs]
     return sum(moved == "drift" for moved, _ in said), sum(moved != still for moved, still in said)
