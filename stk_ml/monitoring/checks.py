@@ -87,7 +87,7 @@ class TelemetryQuality:
         for row in queries.counted(*about, every=length, deployment=self._deployment):
             counted.setdefault(row.start, Counter())[row.what, row.column] += row.rows
         volume = queries.volume(*about, every=_SPAN, deployment=self._deployment)
-        spans = tuple(Span(row.worker, row.start, row.latest) for row in volume)
+        spans = tuple(Span(row.worker, min(row.start, row.begun), row.latest) for row in volume)
         dropped = sum(row.rows for row in queries.dropped(*about, deployment=self._deployment))
         self._told = _Told(since, until, rows, counted, spans, dropped)
         return self._told

@@ -127,13 +127,14 @@ class SampledRow:
 
 @dataclass(frozen=True)
 class Volume(Stretch):
-    """What a worker told of in a stretch: ``windows``, and the ends of the ``earliest`` and ``latest`` one."""
+    """What a worker told of in a stretch: ``windows``, when the first had ``begun``, ends of ``earliest`` and ``latest``."""
 
     deployment: str
     worker: str
     windows: int
     rows: int
     requests: int
+    begun: float
     earliest: float
     latest: float
 
@@ -270,7 +271,7 @@ def volume(
     """What each worker told of, per stretch; arguments as of :func:`histograms`."""
     found = _records(reader, "volume", _about(model, since, until, scope), every)
     for row in found:
-        row["earliest"], row["latest"] = row["earliest"].timestamp(), row["latest"].timestamp()
+        row |= {name: row[name].timestamp() for name in ("begun", "earliest", "latest")}
     return [
         Volume(*_stretch(slot, since, until, every), **row)
         for slot, rows in _slots(found)

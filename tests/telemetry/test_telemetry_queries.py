@@ -294,13 +294,18 @@ def test_volume_tells_who_told_of_which_windows(written: Written) -> None:
     expected = []
     for start, end in stretches(14_400.0):
         seen: dict[tuple[str, str], dict[float, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+        begun: dict[tuple[str, str], float] = {}
         for name in ("stk.scores", "stk.requests"):
             for metric in written.metrics(name, start, end, model=MODEL, shadow="any"):
                 key = metric.properties["deployment"], metric.properties["worker"]
+                since = datetime.fromisoformat(metric.properties["window_start"]).timestamp()
+                begun[key] = min(begun.get(key, since), since)
                 seen[key][metric.time][name] += metric.count
         for key, windows in sorted(seen.items()):
             counts = [sum(window[name] for window in windows.values()) for name in ("stk.scores", "stk.requests")]
-            expected.append(queries.Volume(start, end, *key, len(windows), *counts, min(windows), max(windows)))
+            expected.append(
+                queries.Volume(start, end, *key, len(windows), *counts, begun[key], min(windows), max(windows))
+            )
     assert found == expected
 
 
