@@ -127,7 +127,7 @@ class SampledRow:
 
 @dataclass(frozen=True)
 class Volume(Stretch):
-    """What a worker told of in a stretch: ``windows``, when the first had ``begun``, ends of ``earliest`` and ``latest``."""
+    """What a worker told of in a stretch: when its first window had ``begun``, the ends of its first and last window."""
 
     deployment: str
     worker: str
