@@ -127,7 +127,7 @@ class SampledRow:
 
 @dataclass(frozen=True)
 class Volume(Stretch):
-    """What a worker told of in a stretch: when its first window had ``begun``, the ends of its first and last window."""
+    """What a worker told of in a stretch: when its first window began, the ends of its first and last one."""
 
     deployment: str
     worker: str
