@@ -7,14 +7,15 @@ stk-ml monitor labels MODEL FILE         records what became of predictions (CSV
 stk-ml monitor calibrate MODEL           replays its stable history: false alarms per year, shifts that would be seen
 stk-ml monitor compare REF CURRENT       two tables or files, no model needed
 
-A window is as long as monitor.window in the model's file says. Exit code 0 whatever was found; 3 on drift with
---fail-on-drift.
+A window is as long as monitor.window in the model's file says. Exit code 0 whatever was found; with --fail-on-drift 3
+when a column drifted or the model has become worse, else 4 when data is broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from stk_ml.monitor_state import MonitorVerdict
     from stk_ml.monitoring.calibrate import Calibration
 
-#: Exit code on drift, when asked for.
-DRIFT = 3
+#: Exit codes, when asked for.
+DRIFT, BROKEN = 3, 4
 
 
 def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -38,7 +39,9 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     model.add_argument("model", metavar="MODEL", help="name of a model, or path of its YAML file")
     model.add_argument("--tracking-uri", metavar="URI", help="MLflow store")
     failing = argparse.ArgumentParser(add_help=False)
-    failing.add_argument("--fail-on-drift", action="store_true", help=f"exit code {DRIFT} when drift was found")
+    failing.add_argument(
+        "--fail-on-drift", action="store_true", help=f"exit code {DRIFT} on drift, {BROKEN} on broken data"
+    )
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("--deployment", default="", metavar="D", help="look at this deployment alone")
 
@@ -106,7 +109,7 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
     _table(found, out)
     if found:
         out.line(f"report  {monitoring.folder.report_file(found[-1].window_end)}")
-    return DRIFT if args.fail_on_drift and any(verdict.answer == "drift" for verdict in found) else 0
+    return _code(found) if args.fail_on_drift else 0
 
 
 def run_list(args: argparse.Namespace, out: Output) -> int:
@@ -145,7 +148,8 @@ def run_labels(args: argparse.Namespace, out: Output) -> int:
     now = datetime.fromtimestamp(moment, UTC) if moment else datetime.now(UTC)
     recorded = _open(args).record(args.file, now)
     out.document(recorded)
-    out.line(f"{recorded.rows:,} labels {'were there already' if recorded.again else 'recorded'}")
+    count = f"{recorded.rows:,} label{'' if recorded.rows == 1 else 's'}"
+    out.line(f"{count} recorded" if not recorded.again else f"{count} had been recorded already")
     return 0
 
 
@@ -221,6 +225,13 @@ def _table(found: list[MonitorVerdict], out: Output) -> None:
     ]
     if rows:
         out.table("", ["window's end", "answer", "rows", "version", "budget", "why"], rows, right=(2, 3, 4))
+
+
+def _code(found: Sequence[MonitorVerdict]) -> int:
+    sound = [verdict for verdict in found if not verdict.broken]
+    if any(verdict.answer == "drift" or any(p.worse and not p.muted for p in verdict.performance) for verdict in sound):
+        return DRIFT
+    return BROKEN if len(sound) < len(found) else 0
 
 
 def _minute(verdict: MonitorVerdict) -> str:

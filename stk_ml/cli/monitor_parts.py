@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -128,7 +130,7 @@ class Monitoring:
         )
 
     def log(self, look: Look) -> str:
-        """Keeps report and verdict of a look in MLflow; returns the run's id."""
+        """Keeps ``report.html`` and ``verdict.json`` of a look in MLflow; returns the run's id."""
         verdict, end = look.verdict, look.verdict.window_end
         effects = {f"effect.{column.name}": column.effect.value for column in verdict.columns}
         performance = {f"{found.source}.{found.metric}": found.value.value for found in verdict.performance}
@@ -139,13 +141,17 @@ class Monitoring:
             "digest": verdict.digest,
             "reason": verdict.reason,
         }
-        return self._workspace.registry.log_report(
-            f"{self.name}-monitoring",
-            f"{self.folder.path.name}-{end}",
-            [self.folder.report_file(end), self.folder.verdict_file(end)],
-            metrics={"rows": verdict.rows, "spent": verdict.spent, **effects, **performance},
-            tags=tags,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            report, document = Path(folder, "report.html"), Path(folder, "verdict.json")
+            shutil.copyfile(self.folder.report_file(end), report)
+            shutil.copyfile(self.folder.verdict_file(end), document)
+            return self._workspace.registry.log_report(
+                f"{self.name}-monitoring",
+                f"{self.folder.path.name}-{end}",
+                [report, document],
+                metrics={"rows": verdict.rows, "spent": verdict.spent, **effects, **performance},
+                tags=tags,
+            )
 
     @cached_property
     def _reader(self) -> LocalLogReader:

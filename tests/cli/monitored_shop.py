@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,8 @@ import pyarrow.parquet as pq
 
 from stk_ml.artifact.document import unseal
 from stk_ml.artifact.model import TrainedModel
+from stk_ml.artifact.predictor import encode
+from stk_ml.cli.app import invoke
 from stk_ml.telemetry.histogram import FeatureBins
 from stk_ml.telemetry.local import ParquetPredictionLog
 from stk_ml.telemetry.protocol import Source
@@ -69,20 +73,48 @@ def put(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 @dataclass
+class Said:
+    """What a command wrote."""
+
+    out: str = ""
+    err: str = ""
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Said]:
+    """Captures both streams, whoever writes to them and how: to the objects of Python or to the descriptors."""
+    said, kept = Said(), (os.dup(1), os.dup(2))
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                yield said
+        finally:
+            for descriptor, saved in enumerate(kept, 1):
+                os.dup2(saved, descriptor)
+                os.close(saved)
+            for name, file in (("out", out), ("err", err)):
+                file.flush()
+                file.seek(0)
+                setattr(said, name, file.read())
+
+
+@dataclass
 class Shop:
     """A project folder, with a telemetry and a monitoring folder of its own.
 
     Attributes:
         project: with ``stk.toml`` and the registry; shared.
         folder: with ``telemetry`` and ``monitoring``.
-        artifact: of version 1.
+        artifact: of version 1, as an endpoint keeps it.
+        first: verdicts of the days that this one began with.
     """
 
     project: Path
     folder: Path
     artifact: Path
-    version: int = 1
-    _clock: list[float] = field(default_factory=lambda: [START])
+    first: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path) -> Shop:
@@ -94,14 +126,16 @@ class Shop:
         pq.write_table(parcels(16_000, 0), project / "parcels.parquet")
         shop = cls(project, folder / "first", Path())
         shop.ran("--quiet", "train", MODEL)
-        where = json.loads(shop.ran("--json", "models", "show", f"{MODEL}:1").stdout)["where"]
-        shop.artifact = Path(where.removeprefix("file://"))
+        where = json.loads(shop.ran("--json", "models", "show", f"{MODEL}:1").out)["where"]
+        stored = Path(where.removeprefix("file://"))
+        shop.artifact = project / ".stk" / "endpoints" / "eta" / "models" / unseal(stored)[1]
+        shutil.copytree(stored, shop.artifact)
         return shop
 
     def twin(self, folder: Path) -> Shop:
         """The same, from where this one stands, in another folder."""
         shutil.copytree(self.folder, folder / "shop")
-        return Shop(self.project, folder / "shop", self.artifact, self.version, list(self._clock))
+        return Shop(self.project, folder / "shop", self.artifact, self.first)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -116,17 +150,17 @@ class Shop:
             command, cwd=self.project, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def ran(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """``stk-ml WORDS``, done; it must have exited with this code."""
-        command = [sys.executable, "-m", "stk_ml", *words]
-        done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True)
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    def ran(self, *words: str, code: int = 0) -> Said:
+        """``stk-ml WORDS`` in this process, which has the libraries loaded; it must have returned this code."""
+        with captured() as said:
+            found = invoke(["stk-ml", *words], self.environ, self.project)
+        assert found == code, f"{found}\n{said.out}\n{said.err}"
+        return said
 
     def look(self, days: float, *words: str, code: int = 0) -> list[dict[str, Any]]:
         """``stk-ml monitor run`` at the end of that many days: the verdicts."""
         done = self.ran("--json", "--quiet", "monitor", "run", MODEL, "--now", iso(days), *words, code=code)
-        found: list[dict[str, Any]] = json.loads(done.stdout)
+        found: list[dict[str, Any]] = json.loads(done.out)
         return found
 
     def days(
@@ -152,12 +186,13 @@ class Shop:
             Parcels and scores of each day.
         """
         model, log = TrainedModel.load(self.artifact, threads=1), ParquetPredictionLog(self.folder / "telemetry")
-        source = Source("eta", "v1", MODEL, self.version, unseal(self.artifact)[1], "w0")
+        source = Source("eta", "v1", MODEL, 1, unseal(self.artifact)[1], "w0")
         bins, told, served = FeatureBins.from_artifact(self.artifact), [START + first * DAY], []
         recorder = Recorder(source, bins, sample=0.1, clock=lambda: told[0])
         for day in range(first, last):
             table = change(parcels(rows, 1000 + day))
-            matrix, scores = model.schema.matrix(model.schema.select(table)), model.predict(table)
+            matrix = encode(model.schema, table.select(model.schema.names).to_pylist())
+            scores = model.predict(table)
             served.append((table, scores))
             for place, part in enumerate(np.array_split(np.arange(rows), 4)):
                 begin = START + day * DAY + place * DAY / 4
