@@ -41,7 +41,7 @@ def number_profile(name: str, values: Array, reference: Array, day: Index, days:
         >>> made.edges, made.counts, made.missing
         ((1.0, 2.0, 2.0), ((1, 1), (0, 1)), (0, 1))
     """
-    edges = _edges(reference)
+    edges = number_edges(reference)
     bins = max(len(edges) - 1, 0)
     table = _count(day, bin_numbers(edges, values), days, bins + 3)
     return ColumnProfile(
@@ -93,7 +93,7 @@ def category_profile(
     )
 
 
-def _edges(reference: Array) -> Array:
+def number_edges(reference: Array) -> Array:
     """Bin edges from training rows: one bin per value when there are few, else equal shares of the rows."""
     finite = reference[np.isfinite(reference)]
     if not len(finite):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["compare", "document", "read", "report", "verdict"]
 
 
-def read(workspace: Workspace, name: str) -> pa.Table:
-    """A CSV or Parquet file, else a lake table (``zone.table``).
+def read(workspace: Workspace, name: str) -> pa.Table | Path:
+    """A CSV file or a lake table (``zone.table``); of a Parquet file the path, which is read a piece at a time.
 
     Raises:
         StorageError: the file cannot be read.
@@ -29,6 +29,8 @@ def read(workspace: Workspace, name: str) -> pa.Table:
     """
     from stk_ml.features.infer import read_table
 
+    if (path := Path(name)).suffix.lower() in (".parquet", ".pq") and path.is_file():
+        return path
     return read_table(workspace.lake, name, workspace.settings.project)
 
 
