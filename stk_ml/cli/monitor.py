@@ -228,10 +228,10 @@ def _table(found: list[MonitorVerdict], out: Output) -> None:
 
 
 def _code(found: Sequence[MonitorVerdict]) -> int:
-    sound = [verdict for verdict in found if not verdict.broken]
-    if any(verdict.answer == "drift" or any(p.worse and not p.muted for p in verdict.performance) for verdict in sound):
-        return DRIFT
-    return BROKEN if len(sound) < len(found) else 0
+    from stk_ml.monitoring.report import state
+
+    states = set(map(state, found))
+    return DRIFT if states & {"drift", "worse"} else BROKEN if "broken" in states else 0
 
 
 def _minute(verdict: MonitorVerdict) -> str:
@@ -246,8 +246,9 @@ def _held(found: Calibration) -> str:
 
 
 def _state(verdict: MonitorVerdict) -> str:
-    answer = "broken" if verdict.broken else verdict.answer
-    return f"{answer}, ALARM" if verdict.alarm else answer
+    from stk_ml.monitoring.report import state
+
+    return f"{state(verdict)}, ALARM" if verdict.alarm else state(verdict)
 
 
 def _seconds(text: str | None, flag: str) -> float | None:

@@ -18,7 +18,13 @@ from stk_ml.statistics.metrics import TITLES
 
 #: Columns whose distributions are shown without unfolding.
 _SHOWN = 6
-_WORDS = {"drift": "Drift", "stable": "Stable", "insufficient": "Cannot tell"}
+_WORDS = {
+    "drift": "Drift",
+    "stable": "Stable",
+    "insufficient": "Cannot tell",
+    "worse": "Model has become worse",
+    "broken": "Broken data",
+}
 _MEANS = {
     "distribution": "its values",
     "missing": "missing values",
@@ -52,20 +58,31 @@ def render(verdict: MonitorVerdict, shapes: Sequence[Shape] = (), past: Sequence
     )
 
 
+def state(verdict: MonitorVerdict) -> str:
+    """What matters most of a look: ``broken``, ``drift``, ``worse`` (so the labels say), ``stable``, ``insufficient``.
+
+    Example:
+        >>> state(MonitorVerdict("m", 1, "", "", "", "", "", 10, "stable"))
+        'stable'
+    """
+    if verdict.broken or verdict.answer == "drift":
+        return "broken" if verdict.broken else "drift"
+    return "worse" if any(found.worse and not found.muted for found in verdict.performance) else verdict.answer
+
+
 def _header(verdict: MonitorVerdict) -> str:
-    state = "broken" if verdict.broken else verdict.answer
     facts: dict[str, html.Cell] = {
         "Window": f"{_minute(verdict.window_start)} to {_minute(verdict.window_end)} UTC" if verdict.window_end else "",
         "Model": f"{verdict.model}, version {verdict.version}" if verdict.version else verdict.model,
         "Digest": html.code(verdict.digest[:16]),
         "Served by": " / ".join(part for part in (verdict.endpoint, verdict.deployment) if part),
     }
-    badge = "Broken data" if verdict.broken else _WORDS[verdict.answer]
     return "\n".join(
         [
             '<p class="kicker">Monitoring</p>',
             f"<h1>{escape(verdict.model or 'Two tables compared')}</h1>",
-            f'<p class="answer {state}"><strong>{badge}</strong>{" · alarm" if verdict.alarm else ""}</p>',
+            f'<p class="answer {state(verdict)}"><strong>{_WORDS[state(verdict)]}</strong>'
+            f"{' · alarm' if verdict.alarm else ''}</p>",
             html.paragraph(verdict.reason, "lead"),
             html.facts(facts),
             _tiles(verdict),
@@ -101,16 +118,16 @@ def advice(verdict: MonitorVerdict) -> list[str]:
     moved = [column for column in verdict.columns if column.answer == "drift"]
     used = [column.name for column in moved if column.weight > 0 or column.kind == "score"]
     unused = [column.name for column in moved if column.weight == 0 and column.kind != "score"]
-    worse = [p for p in verdict.performance if p.worse]
+    worse = [p for p in verdict.performance if p.worse and not p.muted]
     if verdict.broken:
         columns = _listed(sorted({finding.column for finding in verdict.quality if finding.column}))
         found.append(f"Mend the data first{f': {columns}' if columns else ''}. Nothing is retrained on it until then.")
     if worse and not verdict.broken:
         metrics = _listed([TITLES.get(p.metric, p.metric) for p in worse])
         found.append(f"The model has become worse ({metrics}). Retrain it: stk-ml retrain {name}")
-    if used:
+    if used and not verdict.broken:
         found.append(f"Find out why {_listed(used)} moved: a change of the business, of a source or of its code?")
-        if name and not verdict.broken and not worse:
+        if name and not worse:
             found.append(
                 f"The governor retrains when alarms go on: stk-ml retrain {name} --status. To do it now: "
                 f"stk-ml retrain {name}"
@@ -149,7 +166,7 @@ def _columns(order: Sequence[ColumnVerdict]) -> str:
         return ""
     rows: list[list[html.Cell]] = [
         [
-            Html(f"{escape(column.name)}{_badge(column.answer)}"),
+            Html(f"{escape(column.name)}{_badges(column)}"),
             column.kind,
             column.aspect.replace("_", " "),
             html.with_range(column.effect),
@@ -164,7 +181,9 @@ def _columns(order: Sequence[ColumnVerdict]) -> str:
     table = html.table("All columns, the most moved first", heads, rows, numbers=(3, 4, 5, 6))
     plot = charts.effects(order[:20], "Effect of each column in units of its floor")
     caption = "Effects with intervals, in units of the smallest effect that counts, which is the dashed line."
-    return html.figure(plot, caption) + html.details("Numbers", table)
+    if any(not column.weight for column in order):
+        caption += " Pale names are columns that the model does not use."
+    return html.figure(plot, caption, "narrow") + html.details("Numbers", table)
 
 
 def _shapes(order: Sequence[ColumnVerdict], shapes: Sequence[Shape]) -> str:
@@ -176,7 +195,7 @@ def _shapes(order: Sequence[ColumnVerdict], shapes: Sequence[Shape]) -> str:
         if shape and plot:
             said = column.detail or f"{_MEANS.get(column.aspect, column.aspect)}: {html.number(column.effect.value)}"
             cards.append(
-                f'<figure class="card {column.answer}"><h3>{escape(column.name)}{_badge(column.answer)}</h3>{plot}'
+                f'<figure class="card {column.answer}"><h3>{escape(column.name)}{_badges(column)}</h3>{plot}'
                 f"<figcaption>{escape(_sentence(said))}{_beside(shape)}</figcaption></figure>"
             )
     if not cards:
@@ -212,18 +231,17 @@ def _performance(verdict: MonitorVerdict, past: Sequence[MonitorVerdict]) -> str
     says = {True: "worse", False: "not worse", None: "cannot tell"}
     rows: list[list[html.Cell]] = [
         [
-            TITLES.get(p.metric, p.metric),
-            p.source,
+            Html(f"{escape(TITLES.get(p.metric, p.metric))} <small>{p.source}</small>"),
+            f"muted: {p.muted}" if p.muted else says[p.worse],
             html.with_range(p.value),
             html.number(p.reference),
-            f"muted: {p.muted}" if p.muted else says[p.worse],
             f"{p.rows:,}",
             f"{p.matured:.0%}",
         ]
         for p in verdict.performance
     ]
-    heads = ["metric", "source", "value", "when made", "verdict", "predictions", "labels there"]
-    table = html.table("Of the predictions that can be judged by now", heads, rows, numbers=(2, 3, 5, 6))
+    heads = ["metric", "verdict", "value", "when made", "predictions", "labels there"]
+    table = html.table("Of the predictions that can be judged by now", heads, rows, numbers=(2, 3, 4, 5))
     first = verdict.performance[0]
     points = [
         Point(verdict.window_end[5:10], found.value, found.source == "estimated")
@@ -231,8 +249,10 @@ def _performance(verdict: MonitorVerdict, past: Sequence[MonitorVerdict]) -> str
         if (found := _same(verdict, first)) is not None
     ]
     title = f"{TITLES.get(first.metric, first.metric)}, {first.source}"
-    plot = html.figure(over_time(points, title), f"{title}, per look, with intervals.") if len(points) > 1 else ""
-    return plot + table
+    if len(points) < 2:
+        return table
+    caption = f"{title}, per look, with intervals. The dashed line is the value when the model was made."
+    return html.figure(over_time(points, title, first.reference), caption, "recent") + table
 
 
 def _same(verdict: MonitorVerdict, finding: PerformanceFinding) -> PerformanceFinding | None:
@@ -246,7 +266,7 @@ def _timeline(past: Sequence[MonitorVerdict]) -> str:
     rows = [
         [
             _minute(v.window_end),
-            "broken" if v.broken else _WORDS[v.answer].lower(),
+            _WORDS[state(v)].lower(),
             "alarm" if v.alarm else "",
             f"{v.rows:,}",
             _listed([column.name for column in v.columns if column.answer == "drift"]) or "–",
@@ -257,8 +277,12 @@ def _timeline(past: Sequence[MonitorVerdict]) -> str:
     heads = ["window's end", "answer", "", "rows", "what moved", "version"]
     heat = charts.heat(past, "Effect per column and look")
     return (
-        html.figure(charts.volume(past, "Rows per look"), "Rows per look. A triangle is an alarm, ! is broken data.")
-        + html.figure(heat, "Effect per column and look, the strongest columns: full colour is three times the floor.")
+        html.figure(
+            charts.volume(past, "Rows per look"), "Rows per look. A triangle is an alarm, ! is broken data.", "recent"
+        )
+        + html.figure(
+            heat, "Effect per column and look, the strongest columns: full colour is three times the floor.", "recent"
+        )
         + html.details("All looks", html.table("Newest first", heads, rows, numbers=(3,)))
     )
 
@@ -280,8 +304,9 @@ def _order(column: ColumnVerdict) -> tuple[bool, float, str]:
     return (column.answer != "drift", -ratio, column.name)
 
 
-def _badge(answer: str) -> str:
-    return f' <span class="badge {answer}">{_WORDS[answer].lower()}</span>'
+def _badges(column: ColumnVerdict) -> str:
+    unused = ' <span class="badge">not used by the model</span>' if not column.weight else ""
+    return f' <span class="badge {column.answer}">{_WORDS[column.answer].lower()}</span>{unused}'
 
 
 def _sentence(words: str) -> str:

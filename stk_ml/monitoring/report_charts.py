@@ -12,7 +12,7 @@ from stk_ml.monitor_state import ColumnVerdict, MonitorVerdict
 from stk_ml.monitoring.shapes import Shape
 from stk_ml.pages.svg import Scale, dot, line, rectangle, svg, text
 
-_WIDTH = 620.0
+_WIDTH, _NARROW = 620.0, 480.0
 #: Categories that are drawn, the most frequent ones.
 _CATEGORIES = 8
 #: Columns and looks of the heat map.
@@ -36,7 +36,7 @@ def effects(columns: Sequence[ColumnVerdict], title: str) -> str:
     """Effects with their intervals in units of the floor: right of the line at 1 a column has moved enough to count."""
     row, top, most = 26.0, 30.0, 6.0
     left = 34 + 7.6 * min(max((len(column.name) for column in columns), default=0), _LONGEST)
-    right = _WIDTH - 56
+    right = _NARROW - 56
     top_value = max([_ratio(column.effect.value, column.floor) for column in columns] + [1.5])
     scale = Scale(0.0, min(max(1.15 * top_value, 2.0), most), left, right)
     height = top + row * len(columns) + 8
@@ -52,10 +52,10 @@ def effects(columns: Sequence[ColumnVerdict], title: str) -> str:
             for v in (column.effect.low, column.effect.high, column.effect.value)
         )
         drawn = line("span", scale(low), y, scale(high), y) + dot(scale(value), y)
-        parts.append(text(left - 14, y + 4, clipped(column.name), "end", "label"))
+        parts.append(text(left - 14, y + 4, clipped(column.name), "end", "label" if column.weight else "tick"))
         parts.append(f'<g class="{column.answer}">{_title(_told(column))}{drawn}</g>')
         parts.append(text(right + 12, y + 4, f"{_ratio(column.effect.value, column.floor):.1f}", "start"))
-    return svg(_WIDTH, height, title, parts)
+    return svg(_NARROW, height, title, parts)
 
 
 def heat(past: Sequence[MonitorVerdict], title: str) -> str:
@@ -96,9 +96,8 @@ def volume(past: Sequence[MonitorVerdict], title: str) -> str:
         bar = rectangle(f"volume {verdict.answer}", x + 1, y, max(step - 2, 1), height - bottom - y)
         mark = f'<path class="alarm" d="M{x + step / 2:.1f} {y - 4:.1f} l5 -9 h-10 z"/>' if verdict.alarm else ""
         broken = text(x + step / 2, y - 4, "!", "middle", "broken") if verdict.broken else ""
-        parts.append(
-            f"<g>{_title(f'{_day(verdict)}: {verdict.rows:,} rows, {verdict.answer}')}{bar}{mark or broken}</g>"
-        )
+        answer = "broken data" if verdict.broken else verdict.answer
+        parts.append(f"<g>{_title(f'{_day(verdict)}: {verdict.rows:,} rows, {answer}')}{bar}{mark or broken}</g>")
     parts += _days(shown, left, step, height - 10)
     return svg(_WIDTH, height, title, parts)
 

@@ -24,11 +24,14 @@ class Point:
     earlier: bool = False
 
 
-def over_time(points: Sequence[Point], title: str) -> str:
-    """Estimates side by side, such as months, with their intervals."""
+def over_time(points: Sequence[Point], title: str, reference: float | None = None) -> str:
+    """Estimates side by side, such as months, with their intervals, and a line at a reference value if there is one."""
     top, bottom, height = 14.0, 34.0, 250.0
-    scale = Scale.around([p.interval for p in points], height - bottom, top)
+    fixed = [] if reference is None else [Interval(reference, reference, reference)]
+    scale = Scale.around([*(p.interval for p in points), *fixed], height - bottom, top)
     parts = [_horizontal(scale, tick) for tick in scale.ticks]
+    if reference is not None:
+        parts.append(line("guide", _LEFT, scale(reference), _WIDTH - _RIGHT, scale(reference)))
     step = (_WIDTH - _LEFT - _RIGHT) / max(len(points), 1)
     every = math.ceil(len(points) / 12)
     for place, point in enumerate(points):
