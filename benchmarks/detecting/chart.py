@@ -39,11 +39,11 @@ def draw(found: Mapping) -> str:
         f'<g transform="translate(0,{top})">{"".join(_alarms(found["false_alarms"], names, found["alpha"]))}</g>'
     )
     top += 250
-    for peer, ours, rate, rows in _panels(found.get("delays", {})):
+    for peer, rate, rows in _panels(found.get("delays", {})):
         title = (
             f"Windows until the alarm, {_TOLD.get(peer, peer)} at its default and stk-ml at the same false-alarm rate"
         )
-        parts.append(f'<g transform="translate(0,{top})">{"".join(_delays(title, rate, peer, ours, rows))}</g>')
+        parts.append(f'<g transform="translate(0,{top})">{"".join(_delays(title, rate, peer, rows))}</g>')
         top += 66 + _ROW * len(rows)
     box = f'viewBox="0 0 {_WIDTH} {top}" role="img" aria-label="Detection of drift: false alarms and delays"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>'
@@ -82,24 +82,18 @@ def _alarms(cells: Sequence[Mapping], names: Sequence[str], declared: float) -> 
             yield from (_mark(name, x, y) for x, y in points)
 
 
-def _panels(delays: Mapping) -> Iterator[tuple[str, str, str, list[tuple[str, float, float]]]]:
+def _panels(delays: Mapping) -> Iterator[tuple[str, str, list[tuple[str, float, float]]]]:
     for peer, equal in delays.get("equal", {}).items():
         rows = [
-            (f"{_change(row)}", row["delays"][peer]["mean"], row["delays"][equal["ours"]]["mean"])
+            (f"{row['change']} {row['size']:g}", each["peer"]["mean"], each["ours"]["mean"])
             for row in delays["changes"]
-            if peer in row["delays"]
+            if (each := row["compared"].get(peer))
         ]
-        rate = (
-            f"{peer} alarms on {equal['rate']:.1%} of the windows without a change, stk-ml on {equal['ours_rate']:.1%}"
-        )
-        yield peer, equal["ours"], rate, rows
+        theirs, ours = equal["rate"], equal["ours"]["rate"]
+        yield peer, f"False alarms: {theirs:.1%} of the windows without a change, stk-ml {ours:.1%}", rows
 
 
-def _change(row: Mapping) -> str:
-    return f"{row['change']} {row['size']:g}"
-
-
-def _delays(title: str, rate: str, peer: str, ours: str, rows: Sequence[tuple[str, float, float]]) -> Iterator[str]:
+def _delays(title: str, rate: str, peer: str, rows: Sequence[tuple[str, float, float]]) -> Iterator[str]:
     yield f'<text class="h" x="0" y="16">{escape(title)}</text><text class="n" x="0" y="34">{escape(rate)}</text>'
     wide = _WIDTH - _LEFT - 20
 

@@ -2,8 +2,8 @@
 
 Every tool answers with the names of its detectors that alarm. Peers at their defaults:
 
-- Evidently: ``DataDriftPreset`` alarms when any column drifts (its own verdict on the whole table asks for half of the
-  columns); with labels, any failed test of ``ClassificationPreset``.
+- Evidently: what ``DataDriftPreset`` counts, without its drawings, alarms when any column drifts (its own verdict on
+  the whole table asks for half of the columns); with labels, any failed test of those of ``ClassificationPreset``.
 - NannyML: days are chunks. ``UnivariateDriftCalculator`` alarms when any column does, and so does the multivariate
   ``DataReconstructionDriftCalculator``; with labels, ``PerformanceCalculator`` on ROC AUC, F1 and accuracy.
 """
@@ -30,6 +30,9 @@ PEERS = {
     "nannyml": (("nannyml", "nannyml multivariate"), ("nannyml performance",)),
 }
 
+#: Levels at which performance is asked.
+LEVELS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
 
 def ours(reference: pa.Table, window: pa.Table, alpha: float, **options: object) -> Comparison:
     """Both views, over the features."""
@@ -37,19 +40,27 @@ def ours(reference: pa.Table, window: pa.Table, alpha: float, **options: object)
     return compare(reference.select(columns), window.select(columns), time="at", alpha=alpha, **options)
 
 
-def drifts(reference: pa.Table, window: pa.Table, alpha: float) -> bool:
-    """Whether :func:`ours` says drift, without the joint view where the columns say it already."""
-    alone = ours(reference, window, alpha / 2, joint=False)
-    return alone.verdict == "drift" or ours(reference, window, alpha).verdict == "drift"
+def drift_level(reference: pa.Table, window: pa.Table) -> float:
+    """The smallest alpha at which :func:`ours` says drift, from one comparison; infinite when it does at none.
+
+    Half of alpha is the columns', half the joint view's; both count only where an effect reaches its floor. (A column
+    whose most significant aspect is below its floor while another is not would be given the alpha of the first.)
+    """
+    found = ours(reference, window, 0.998)
+    levels = [column.adjusted for column in found.columns if column.answer == "drift"]
+    return 2 * min([*levels, *([found.joint_p_value] if found.joint == "drift" else [])], default=np.inf)
 
 
-def decays(reference: pa.Table, window: pa.Table, alpha: float) -> bool:
-    """Whether any metric of the score got worse."""
+def decay_level(reference: pa.Table, window: pa.Table) -> float:
+    """The smallest of :data:`LEVELS` at which any metric of the score got worse; infinite when none does."""
     columns = ["at", "score", "label"]
-    found = compare(
-        reference.select(columns), window.select(columns), target="label", prediction="score", time="at", alpha=alpha
-    )
-    return any(finding.worse for finding in found.performance)
+    then, now = reference.select(columns), window.select(columns)
+    low, high = 0, len(LEVELS)
+    while low < high:
+        middle = (low + high) // 2
+        found = compare(then, now, target="label", prediction="score", time="at", alpha=LEVELS[middle])
+        low, high = (low, middle) if any(each.worse for each in found.performance) else (middle + 1, high)
+    return LEVELS[low] if low < len(LEVELS) else np.inf
 
 
 def psi(reference: pa.Table, window: pa.Table) -> bool:
@@ -83,10 +94,10 @@ def answer(made):
 #: Run by a peer's own interpreter, after the reading above.
 _WORKERS = {
     "evidently": """
-from evidently import BinaryClassification, DataDefinition, Dataset, Report
-from evidently.presets import ClassificationPreset, DataDriftPreset
+from evidently import BinaryClassification, DataDefinition, Dataset, Report, metrics
 scored = BinaryClassification(target="label", prediction_labels="decision", prediction_probas="score", pos_label=1)
 numbers, texts = list("abcd"), ["kind", "flag"]
+watched = "Accuracy Precision Recall F1Score RocAuc LogLoss TPR TNR FPR FNR".split()
 def made(held, window, labelled):
     definition = (
         DataDefinition(classification=[scored]) if labelled
@@ -94,7 +105,8 @@ def made(held, window, labelled):
     columns = ["label", "decision", "score"] if labelled else numbers + texts
     if labelled not in held:
         held[labelled] = Dataset.from_pandas(held["table"][columns], data_definition=definition)
-    report = Report([ClassificationPreset()], include_tests=True) if labelled else Report([DataDriftPreset()])
+    asked = [getattr(metrics, name)() for name in watched] if labelled else [metrics.DriftedColumnsCount()]
+    report = Report(asked, include_tests=labelled)
     found = report.run(Dataset.from_pandas(window[columns], data_definition=definition), held[labelled]).dict()
     if labelled:
         return ["evidently performance"] if any("FAIL" in str(t["status"]) for t in found["tests"]) else []

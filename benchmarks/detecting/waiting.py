@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,12 @@ from scipy.stats import t as student
 
 from benchmarks.detecting.crew import Map, peers
 from benchmarks.detecting.quiet import share
-from benchmarks.detecting.tools import decays, drifts, ours
+from benchmarks.detecting.tools import LEVELS, decay_level, drift_level, ours
 from benchmarks.detecting.worlds import CHANGES, WEIGHTS, Change, World
 
-#: Within which a detector's false-alarm rate is matched.
-STRICT, LOOSE = 0.001, 0.5
+#: Whatever the false-alarm rate, ours alarms at this level; windows after one are not looked at.
+CERTAIN = LEVELS[0]
+OURS = ("stk-ml", "stk-ml performance")
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """A world, what happens in it, the rates that ours declares on features and on labels, and its peers' detectors."""
+    """A world, the changes that are tried in it, and the detectors of the peers."""
 
     place: Place
     changes: tuple[Change, ...]
-    alphas: tuple[tuple[float, ...], tuple[float, ...]]
     detectors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of the windows after a change: the levels of ours, one by one, and where each detector alarms, from 1."""
+
+    levels: tuple[float, ...]
+    alarms: Mapping[str, tuple[int, ...]]
 
 
 def on_labels(detector: str) -> bool:
@@ -45,9 +53,27 @@ def on_labels(detector: str) -> bool:
     return detector.endswith("performance")
 
 
-def at(alpha: float, *, labelled: bool) -> str:
-    """Name of ours at a declared rate."""
-    return f"stk-ml{' performance' if labelled else ''} at {alpha:.4g}"
+def see(task: Task) -> dict[tuple[Change, bool], Seen]:
+    """Each change of a world in the eyes of what looks at what it changes, and none in the eyes of all."""
+    world, found = task.place.world(), {}
+    for change in (Change(), *task.changes):
+        for labelled in (False, True) if not change.name else (change.name == "concept",):
+            asked = {name for name in task.detectors if on_labels(name) == labelled}
+            found[change, labelled] = _see(world, change, asked, labelled=labelled)
+    return found
+
+
+def _see(world: World, change: Change, asked: set[str], *, labelled: bool) -> Seen:
+    levels: list[float] = []
+    alarms: dict[str, tuple[int, ...]] = dict.fromkeys(asked, ())
+    for number, window in enumerate(world.windows(change), 1):
+        # Without a change every window counts, after one the first alarm.
+        if not change.name or not levels or levels[-1] > CERTAIN:
+            levels.append((decay_level if labelled else drift_level)(world.reference, window))
+        if not change.name or not all(alarms.values()):
+            for name in asked & peers(world, window, labelled=labelled):
+                alarms[name] += (number,)
+    return Seen(tuple(levels), alarms)
 
 
 def delays(run: Map, detectors: Sequence[str], places: Sequence[Place], alpha: float, most: int) -> dict:
@@ -60,84 +86,57 @@ def delays(run: Map, detectors: Sequence[str], places: Sequence[Place], alpha: f
         alpha: that ours declares by default.
         most: changes of each kind, at most; the largest are kept.
     """
-    rested = [alarms for world in run(at_rest, places) for alarms in world] if detectors else []
-    theirs = {name: share(name, rested) for name in detectors}
-    level = {name: float(np.clip(found["rate"], STRICT, LOOSE)) for name, found in theirs.items()}
-    alphas = tuple(
-        tuple(sorted({alpha, STRICT, *(level[name] for name in detectors if on_labels(name) == labelled)}))
-        for labelled in (False, True)
-    )
-    kinds = tuple(Change(name, size) for name, sizes in CHANGES.items() for size in sizes[-most:])
-    tasks = [Task(place, kinds, alphas, tuple(detectors)) for place in places]
-    found = list(run(wait, tasks))
-    still = [alarms for world in run(own_rest, tasks) for alarms in world]
-    rates = {at(a, labelled=k == 1): share(at(a, labelled=k == 1), still) for k in (0, 1) for a in alphas[k]}
-    equal = {}
-    for name in detectors:
-        mine = at(level[name], labelled=on_labels(name))
-        equal[name] = {**theirs[name], "ours": mine, "ours_rate": rates[mine]["rate"]}
-    return {
-        "rows": places[0].rows,
-        "worlds": len(places),
-        "equal": equal,
-        "rates": rates,
-        "changes": [_row(change, [world[change] for world in found], equal) for change in kinds],
-    }
+    changes = tuple(Change(name, size) for name, sizes in CHANGES.items() for size in sizes[-most:])
+    worlds = list(run(see, [Task(place, changes, tuple(detectors)) for place in places]))
+    equal = {name: _equal(name, [world[Change(), on_labels(name)] for world in worlds]) for name in detectors}
+    rows = []
+    for change in changes:
+        labelled = change.name == "concept"
+        seen = [world[change, labelled] for world in worlds]
+        rows.append(_row(change, seen, labelled, alpha, places[0].follow + 1, equal))
+    resting = [[level for world in worlds for level in world[Change(), side].levels] for side in (False, True)]
+    own = {name: _alarms(levels, alpha) for name, levels in zip(OURS, resting, strict=True)}
+    return {"rows": places[0].rows, "worlds": len(places), "own": own, "equal": equal, "changes": rows}
 
 
-def _row(change: Change, waited: Sequence[dict[str, int]], equal: dict[str, dict]) -> dict:
-    columns = {name: np.array([world[name] for world in waited]) for name in waited[0]}
-    later = {name: mean(columns[equal[name]["ours"]] - columns[name]) for name in equal if name in columns}
-    means = {name: mean(column) for name, column in columns.items()}
-    return {"change": change.name, "size": change.size, "delays": means, "later": later}
+def _equal(name: str, resting: Sequence[Seen]) -> dict:
+    """A detector's false alarms, and the largest alpha at which ours has no more of them on the same windows."""
+    levels = sorted(level for seen in resting for level in seen.levels)
+    hits = sum(len(seen.alarms[name]) for seen in resting)
+    # Just below the level of the window that would be one alarm too many.
+    alpha = float(max(np.nextafter(min(levels[hits], 1.0), 0.0), CERTAIN)) if hits < len(levels) else 1.0
+    theirs = share(name, [{name}] * hits + [set()] * (len(levels) - hits))
+    return {**theirs, "alpha": alpha, "ours": _alarms(levels, alpha)}
 
 
-def at_rest(place: Place) -> list[set[str]]:
-    """Which detectors alarm on each window of a world without a change."""
-    world = place.world()
-    return [peers(world, window) | peers(world, window, labelled=True) for window in world.windows()]
+def _alarms(levels: Sequence[float], alpha: float) -> dict:
+    return share("", [{""} if level <= alpha else set() for level in levels])
 
 
-def own_rest(task: Task) -> list[set[str]]:
-    """The same of ours, at each rate."""
-    world = task.place.world()
-    return [
-        {
-            at(alpha, labelled=labelled)
-            for labelled in (False, True)
-            for alpha in task.alphas[labelled]
-            if (decays if labelled else drifts)(world.reference, window, alpha)
-        }
-        for window in world.windows()
-    ]
+def _row(
+    change: Change, seen: Sequence[Seen], labelled: bool, alpha: float, never: int, equal: Mapping[str, dict]
+) -> dict:
+    def own(alpha: float) -> np.ndarray:
+        return np.array([first((k for k, v in enumerate(s.levels, 1) if v <= alpha), never) for s in seen])
+
+    compared = {}
+    for name in (name for name in equal if on_labels(name) == labelled):
+        theirs = np.array([first(iter(each.alarms[name]), never) for each in seen])
+        mine = own(equal[name]["alpha"])
+        compared[name] = {"peer": mean(theirs), "ours": mean(mine), "later": mean(mine - theirs)}
+    declared = mean(own(alpha))
+    return {"change": change.name, "size": change.size, "at the declared rate": declared, "compared": compared}
 
 
-def wait(task: Task) -> dict[Change, dict[str, int]]:
-    """Delay of every detector after each change."""
-    world = task.place.world()
-    return {change: _wait(task, world, change) for change in task.changes}
-
-
-def _wait(task: Task, world: World, change: Change) -> dict[str, int]:
-    labelled = change.name == "concept"
-    waited: dict[str, int] = {}
-    asked = [name for name in task.detectors if on_labels(name) == labelled]
-    for number, window in enumerate(world.windows(change), 1):
-        for alpha in task.alphas[labelled]:
-            name = at(alpha, labelled=labelled)
-            if name not in waited and (decays if labelled else drifts)(world.reference, window, alpha):
-                waited[name] = number
-        if not all(name in waited for name in asked):
-            for name in peers(world, window, labelled=labelled) & set(asked):
-                waited.setdefault(name, number)
-    mine = [at(alpha, labelled=labelled) for alpha in task.alphas[labelled]]
-    return {name: waited.get(name, task.place.follow + 1) for name in (*mine, *asked)}
+def first(places: Iterator[int], never: int) -> int:
+    """The first of them, if there is any."""
+    return next(places, never)
 
 
 def mean(values: np.ndarray) -> dict[str, float]:
     """With Student's 95% interval."""
     count, middle = len(values), float(values.mean())
-    reach = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5) if count > 1 else np.inf
+    reach = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5) if count > 1 else 0.0
     return {"mean": round(middle, 2), "low": round(middle - reach, 2), "high": round(middle + reach, 2)}
 
 

@@ -142,6 +142,7 @@ def compare(
         reference_rows=before.rows,
         current_rows=after.rows,
         shapes=tuple(shapes(profile, histograms)),
+        joint_p_value=told.p_value if told else 1.0,
     )
 
 

@@ -53,6 +53,7 @@ class Joint:
         usual: mean AUC of the reference's own blocks of days; 0.5 without days.
         columns: those that the AUC falls most without, strongest first; empty unless drift.
         detectable: the AUC that would have been found with the declared power.
+        p_value: chance of an AUC as high as this without a change.
     """
 
     answer: Answer
@@ -60,6 +61,7 @@ class Joint:
     usual: float
     columns: tuple[str, ...]
     detectable: float
+    p_value: float = 1.0
 
 
 def tell_apart(
@@ -102,21 +104,30 @@ def tell_apart(
         return Joint("insufficient", Interval(0.5, 0.0, 1.0), 0.5, (), 1.0)
     found, importance = _separate(_take(reference, rng, sizes[0]), _take(current, rng), rng)
     error = float(np.sqrt(FOLDS * (sum(sizes) + 1) / (12 * sizes[0] * sizes[1])))
-    usual, spread, quantile = 0.5, error, NormalDist().inv_cdf(1 - alpha)
+    usual, spread, freedom = 0.5, error, np.inf
     if days is not None:
         own = _own_blocks(reference, days, len(current), rng)
         if len(own) < 4:
             return Joint("insufficient", Interval(found, 0.0, 1.0), 0.5, (), 1.0)
         usual = max(float(np.mean(own)), 0.5)
         spread = max(float(np.std(own, ddof=1)) * np.sqrt(1 + 1 / len(own)), error)
-        quantile = student_quantile(1 - alpha, len(own) - 1)
+        freedom = len(own) - 1
+    p_value = _student(-(found - usual) / spread, freedom)
+    quantile = student_quantile(1 - alpha, freedom) if np.isfinite(freedom) else NormalDist().inv_cdf(1 - alpha)
     limit, reach = usual + quantile * spread, NormalDist().inv_cdf(0.975) * spread
     detectable = limit + NormalDist().inv_cdf(power) * spread
-    drifted = found >= max(limit, floor)
+    drifted = p_value <= alpha and found >= floor
     answer: Answer = "drift" if drifted else "stable" if detectable <= floor else "insufficient"
     strongest = [names[k] for k in np.argsort(-importance, kind="stable") if importance[k] > error / 2]
     interval = Interval(found, max(found - reach, 0.0), min(found + reach, 1.0))
-    return Joint(answer, interval, usual, tuple(strongest) if drifted else (), min(detectable, 1.0))
+    return Joint(answer, interval, usual, tuple(strongest) if drifted else (), min(detectable, 1.0), p_value)
+
+
+def _student(value: float, freedom: float) -> float:
+    """Chance of at most this value."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, value)) if np.isfinite(freedom) else NormalDist().cdf(value)
 
 
 def _take(rows: Floats, rng: np.random.Generator, most: int = ROWS) -> Floats:
