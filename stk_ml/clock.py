@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,14 @@ from stk_ml.errors import StorageError
 
 #: Gives unix seconds.
 Clock = Callable[[], float]
-_SECONDS = struct.Struct("<d")
+_BYTES = ctypes.sizeof(ctypes.c_double)
 
 
 class FileClock:
     """A clock that stands still until somebody sets it; every process that has opened the file sees it at once.
 
     Args:
-        file: eight bytes, unix seconds as a little-endian double; made, at 1970, when it does not exist.
+        file: eight bytes, unix seconds as a double of this machine; made, at 1970, when it does not exist.
 
     Raises:
         StorageError: the file cannot be opened, or holds something else.
@@ -39,10 +39,11 @@ class FileClock:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
-                if size not in (0, _SECONDS.size):
+                if size not in (0, _BYTES):
                     raise StorageError(f"{file} is no clock: it holds {size} bytes", hint="name another file")
-                os.truncate(descriptor, _SECONDS.size)
-                self._memory = mmap.mmap(descriptor, _SECONDS.size)
+                os.truncate(descriptor, _BYTES)
+                # One aligned load or store each: a reader must not meet half of a time.
+                self._seconds = ctypes.c_double.from_buffer(mmap.mmap(descriptor, _BYTES))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -52,11 +53,11 @@ class FileClock:
 
     def __call__(self) -> float:
         """Unix seconds."""
-        return float(_SECONDS.unpack_from(self._memory)[0])
+        return self._seconds.value
 
     def set(self, seconds: float) -> None:
         """Sets the time, which may go back too."""
-        _SECONDS.pack_into(self._memory, 0, seconds)
+        self._seconds.value = seconds
 
 
 def clock(file: str) -> Clock:

@@ -55,3 +55,20 @@ def test_without_a_file_it_is_the_machines_time() -> None:
 def test_the_setting_is_a_file_of_the_project(tmp_path: Path) -> None:
     assert Settings.load(tmp_path).clock == ""
     assert Settings.load(tmp_path, environ={"STK_ML_CLOCK": "clock"}).clock == str(tmp_path / "clock")
+
+
+def test_a_reader_never_meets_half_of_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys; from stk_ml.clock import FileClock; shared = FileClock(sys.argv[1])\n"
+        "print('begun', flush=True)\n"
+        "while True: shared.set(1.0e9); shared.set(-3.7e-9)"
+    )
+    ours = FileClock(tmp_path / "clock")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "clock")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        other.stdout.readline()
+        seen = {ours() for _ in range(200_000)}
+        other.kill()
+    assert seen - {0.0} == {1.0e9, -3.7e-9}

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if not since < until <= _time(END):
         raise UsageError(f"--until {args.until} is not after {SINCE} and up to {END}", hint="leave it out")
     began = time.perf_counter()
-    folder = _project(args.folder)
-    year = _play(_Demo(folder, clock=str(folder / ".stk" / "clock")), since, until, out, began)
+    folder = _project(args.folder.resolve())
+    year = _play(_open(folder), since, until, out, began)
     contracts.write(year, folder / "year.json")
     write_page(folder / "index.html", page.render(year))
     out.document(year)
@@ -82,6 +82,10 @@ class _Demo(Workspace):
         return LocalEndpointManager(self.settings, worker_command=worker)
 
 
+def _open(folder: Path) -> _Demo:
+    return _Demo(folder, clock=str(folder / ".stk" / "clock"))
+
+
 def _project(folder: Path) -> Path:
     """Lays the project out, and removes what another run has left."""
     import yaml
@@ -90,13 +94,14 @@ def _project(folder: Path) -> Path:
     from stk_ml.ingestion.flights import data_folder
 
     data_folder()  # whoever lacks the data shall learn it first
-    folder = folder.resolve()
+    if (folder / "stk.toml").is_file() and MODEL in (left := _open(folder).endpoints).names():
+        left.delete(MODEL)  # of a run that was killed
     for path, content in init.files(folder.name).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     for name in _STATE:
-        left = folder / ".stk" / name
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        path = folder / ".stk" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     (folder / ".stk").mkdir(exist_ok=True)
     file = folder / "pipelines" / "models" / f"{MODEL}.yml"
     declared = yaml.safe_load(file.read_text("utf-8"))
