@@ -60,8 +60,8 @@ def event(look: Look) -> Event:
 
 
 def _properties(verdict: MonitorVerdict) -> dict[str, str]:
-    moved = [column.name for column in verdict.columns if column.answer == "drift"]
-    worse = [finding.metric for finding in verdict.performance if finding.worse]
+    moved = [column.name for column in verdict.columns if column.answer == "drift" and column.weight > 0]
+    worse = [finding.metric for finding in verdict.performance if finding.worse and not finding.muted]
     broken = [[finding.check, clip(finding.column), clip(finding.detail)] for finding in verdict.quality]
     return {
         "endpoint": verdict.endpoint,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -160,6 +161,8 @@ def estimated(
         past = [grade for grade in grades if grade.metric == metric]
         allowed = (tolerances or {}).get(metric, tolerance(metric, reference[metric].value))
         value, muted = expected(values[metric], past, level=level), mute(past, reference[metric].value, allowed)
+        if metric in metrics.SHARES:
+            value = replace(value, high=min(value.high, 1.0))
         worse = None if muted or rows < min_rows else is_worse(metric, value, reference[metric], allowed)
         found.append(PerformanceFinding(metric, "estimated", value, reference[metric].value, worse, rows, 0.0, muted))
     return tuple(found)
