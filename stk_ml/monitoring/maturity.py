@@ -255,7 +255,8 @@ def correct(predictions: Predictions, delays: Delays, now: float, *, tolerance: 
             delays.missing or f"none of {len(predictions)} predictions is {delays.correctable:.0f} s old and known"
         )
         return Correction(rows[:0], np.empty(0), count, 0.0, math.nan, refused)
-    weights = 1 / np.maximum(delays.known_by(ages[rows], predictions.outcomes[rows]), LEAST_BINARY)
+    outcomes = predictions.outcomes[rows]
+    weights = 1 / np.maximum(delays.known_by(ages[rows], outcomes), LEAST_BINARY)
     balance, expected = float(weights.sum() / count), float(delays.overall.shares[-1])
     noise = 4 * math.sqrt(float((weights * (weights - 1)).sum()) + expected * (1 - expected) * count) / count
     refused = ""
@@ -263,7 +264,26 @@ def correct(predictions: Predictions, delays: Delays, now: float, *, tolerance: 
         refused = (
             f"labels came for {balance:.0%} of the predictions where {expected:.0%} ought to be: the delay changed"
         )
+    if delays.least > LEAST_BINARY:
+        spent = predictions.known[rows] - predictions.times[rows]
+        weights = _within_kinds(weights, np.searchsorted(delays.cuts, outcomes, side="right"), spent, ages[rows])
     return Correction(rows, weights, count, rows.size / count, balance, refused)
+
+
+def _within_kinds(weights: Floats, kinds: NDArray[np.intp], spent: Floats, ages: Floats) -> Floats:
+    """The weight of each kind of outcome, shared out by how few predictions are old enough to show such a delay.
+
+    Within a kind of a number the largest outcomes may take longest (a plane three hours late is labelled three hours
+    late), and of those only the oldest predictions tell: each stands for 1 / P(age is at least its delay | kind).
+    """
+    shared = weights.copy()
+    for kind in np.unique(kinds):
+        of = kinds == kind
+        order = np.argsort(ages[of])
+        older = np.cumsum(weights[of][order][::-1])[::-1]
+        found = 1 / older[np.searchsorted(ages[of][order], spent[of])]
+        shared[of] = found * weights[of].sum() / found.sum()
+    return shared
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class ParquetRows:
 
     def read(self) -> pa.Table:
         """All of it."""
-        with self._open([]) as file:
+        with self._open(self.schema.names) as file:
             return file.read()
 
     @property
@@ -102,12 +102,14 @@ class ParquetRows:
         return max(stored, 8 * int(self.rows) * len(self.schema))
 
     def _pieces(self, group: int, start: int, names: list[str]) -> Pieces:
-        with self._open([name for name in names if is_text(self.schema.field(name).type)]) as file:
+        with self._open(names) as file:
             for batch in file.iter_batches(PIECE, row_groups=[group], columns=names, use_threads=False):
                 yield start, pa.Table.from_batches([batch])
                 start += batch.num_rows
 
-    def _open(self, texts: list[str]) -> pq.ParquetFile:
+    def _open(self, names: list[str]) -> pq.ParquetFile:
+        """Texts among the names come as dictionaries, which is much less to read and to count."""
+        texts = [name for name in names if is_text(self.schema.field(name).type)]
         try:
             return pq.ParquetFile(self._path, memory_map=True, read_dictionary=texts)
         except (OSError, pa.ArrowInvalid) as error:

@@ -101,6 +101,28 @@ def test_the_correction_of_a_regression_has_at_most_a_fifth_of_the_naive_bias():
     assert abs(corrected - true_of_old) <= abs(naive - true) / 5
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_longest_delays_are_told_by_the_oldest_predictions(power):
+    """Outcomes that take longer than most predictions are old count through those few that can show them."""
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        times = np.sort(rng.uniform(0, NOW, 20_000))
+        late = rng.uniform(size=times.size) < 0.3
+        days = np.where(late, rng.exponential(4, times.size), rng.uniform(0.1, 1, times.size))
+        truth = Predictions(times, np.full(times.size, 1.5), days, times + days * DAY)
+        seen = truth.at(NOW)
+        group = correct(seen, learn_delays(seen, NOW, binary=False), NOW)
+        assert group.refused == ""
+        losses = np.abs(truth.outcomes - truth.scores) ** power
+        assert group.weights.sum() == pytest.approx(group.balance * group.predictions)
+        found.append(
+            (losses.mean(), losses[seen.labelled].mean(), np.average(losses[group.rows], weights=group.weights))
+        )
+    true, naive, corrected = np.array(found).mean(axis=0)
+    assert abs(corrected - true) <= abs(naive - true) / 5
+
+
 @pytest.mark.parametrize("change", [2.0, 0.3])
 def test_delays_that_changed_are_noticed_and_refused(change):
     seen = deliveries(change=change).at(NOW)
