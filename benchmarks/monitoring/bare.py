@@ -1,4 +1,7 @@
-"""Histograms of a Parquet file, each tool in a process of its own: seconds without imports, and its peak memory."""
+"""Histograms and comparisons of Parquet files by us and by others, each tool in a process of its own.
+
+What is told: seconds without imports, those of all processors, and the peak memory.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ def clocks():
     return time.perf_counter(), used.ru_utime + used.ru_stime
 def reply(begun, total):
     (then, spent), (now, all_spent) = begun, clocks()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    peak = int(status["VmHWM"].split()[0]) / 1024  # unlike ru_maxrss, it begins anew with the program
     told = {"seconds": now - then, "cpu": all_spent - spent, "peak": peak, "total": int(total)}
     print(json.dumps(told), flush=True)
 """
-#: Read one line of JSON per file (``path``, ``edges`` by number, ``categories``), and reply to each.
-WORKERS = {
+#: Count the rows of a file: read lines of JSON (``path``, ``edges`` by number, ``categories``) and reply to each.
+HISTOGRAMS = {
     "polars": """
 import polars as pl
 for line in sys.stdin:
@@ -64,6 +68,42 @@ for line in sys.stdin:
 """,
 }
 
+#: Compare two files: read lines of JSON (``then``, ``now``, ``numbers``, ``categories``), tell how many columns drift.
+COMPARISONS = {
+    "evidently": """
+import pandas as pd
+from evidently import Dataset, DataDefinition, Report
+from evidently.presets import DataDriftPreset
+for line in sys.stdin:
+    job, begun = json.loads(line), clocks()
+    about = DataDefinition(numerical_columns=job["numbers"], categorical_columns=job["categories"])
+    then, now = (Dataset.from_pandas(pd.read_parquet(job[of]), data_definition=about) for of in ("then", "now"))
+    found = Report([DataDriftPreset()]).run(now, then).dict()
+    names = [(m.get("metric_name") or m.get("metric_id") or "", m["value"]) for m in found["metrics"]]
+    reply(begun, next(value for name, value in names if "DriftedColumnsCount" in name)["count"])
+""",
+    "nannyml": """
+import pandas as pd, nannyml
+for line in sys.stdin:
+    job, begun = json.loads(line), clocks()
+    then, now = (pd.read_parquet(job[of]) for of in ("then", "now"))
+    calculator = nannyml.UnivariateDriftCalculator(
+        column_names=[*job["numbers"], *job["categories"]], treat_as_categorical=job["categories"])
+    calculator.fit(then)
+    found = calculator.calculate(now).filter(period="analysis").to_df()
+    alerts = found[[name for name in found.columns if name[-1] == "alert"]]
+    reply(begun, alerts.any().sum())
+""",
+    "stk-ml": """
+from pathlib import Path
+from stk_ml.monitoring.compare import compare
+for line in sys.stdin:
+    job, begun = json.loads(line), clocks()
+    found = compare(Path(job["then"]), Path(job["now"]), joint=job.get("joint", False))
+    reply(begun, sum(column.answer == "drift" for column in found.columns))
+""",
+}
+
 
 @dataclass(frozen=True)
 class Took:
@@ -79,19 +119,17 @@ class Worker:
     """A tool's process.
 
     Args:
-        name: of the tool in :data:`WORKERS`, or of its code in ``code``.
-        environment: name of its pinned list; empty for this one.
         code: of the worker.
+        environment: name of its pinned list; empty for this one.
 
     Raises:
         AbsentError: it cannot be installed, or its process ended.
     """
 
-    def __init__(self, name: str, environment: str = "", code: str = "") -> None:
-        self.name = name
+    def __init__(self, code: str, environment: str = "") -> None:
         quiet = {**os.environ, "NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
         quiet["PYTHONPATH"] = str(Path(__file__).parents[2]) if not environment else ""
-        command = [str(python(environment)), "-W", "ignore", "-c", _REPLY + (code or WORKERS[name])]
+        command = [str(python(environment)), "-W", "ignore", "-c", _REPLY + code]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, env=quiet, text=True, **pipes)
 

@@ -20,6 +20,7 @@ from stk_ml.artifact.document import unseal
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.cli.monitor_parts import Monitoring
 from stk_ml.monitor_state import MonitorVerdict
+from stk_ml.monitoring.labels import prediction_ids, read_labels
 from stk_ml.telemetry.compaction import compact
 from stk_ml.telemetry.histogram import FeatureBins
 from stk_ml.telemetry.local import ParquetPredictionLog
@@ -31,6 +32,8 @@ NAME, DAY, HOUR, WINDOW = "watched", 86_400.0, 3_600.0, 10.0
 #: The day that is looked at.
 START = datetime(2026, 3, 10, tzinfo=UTC).timestamp()
 NUMBERS, CATEGORIES = 20, 5
+#: Predictions whose outcome becomes known.
+LABELS = 864
 _TOML = '[project]\nname = "bench"\nprofile = "laptop"\n\n[profile.laptop]\n'
 _SPEC = {
     "name": NAME,
@@ -93,6 +96,10 @@ class Watched:
         """The folder of the telemetry."""
         return self.project / ".stk/telemetry"
 
+    @property
+    def _labels(self) -> Path:
+        return self.project / "labels.parquet"
+
     def make(self) -> None:
         """Writes the project and the telemetry of its day, as workers do: a window each 10 s, merged every hour."""
         self.project.mkdir(parents=True)
@@ -111,7 +118,7 @@ class Watched:
         source = Source("eta", "v1", NAME, 1, self.digest, "w1")
         recorder = Recorder(source, FeatureBins.from_artifact(self.artifact), clock=lambda: now[0])
         log = ParquetPredictionLog(self.log, worker="w1")
-        windows = round(DAY / WINDOW)
+        windows, told = round(DAY / WINDOW), []
         due = np.bincount(np.arange(self.predictions) * windows // self.predictions, minlength=windows).tolist()
         place = 0
         for window, count in enumerate(due):
@@ -119,20 +126,32 @@ class Watched:
             ids = uuid.UUID(int=window).hex[-8:]
             for _ in range(count):
                 place = (place + 7) % len(scores)
-                recorder.scored(f"{uuid.uuid4().hex[:16]}{ids}", "", matrix[place], scores[place], "/score", 0.001)
+                request = f"{uuid.uuid4().hex[:16]}{ids}"
+                recorder.scored(request, "", matrix[place], scores[place], "/score", 0.001)
+            told += [request] if count and window % (windows // LABELS) == 0 else []
             end = START + (window + 1) * WINDOW
             batch = recorder.drain(end)
             if count:
                 log.write(batch)
             if end % HOUR == 0:
                 compact(self.log, end + 60.0)
+        known = pa.array([round((START + DAY / 2) * 1e6)] * len(told), pa.timestamp("us", "UTC"))
+        ids, outcomes = prediction_ids(told), np.arange(len(told)) % 2.0
+        pq.write_table(pa.table({"prediction_id": ids, "outcome": outcomes, "known_time": known}), self._labels)
 
-    def look(self, *, joint: bool = False) -> tuple[float, MonitorVerdict]:
-        """Seconds of one look at the day by a process that has looked at nothing else yet, and what it said."""
+    def look(self, *, labels: bool = False) -> tuple[float, MonitorVerdict]:
+        """Seconds of one look at the day by a process that has looked at nothing else yet, and what it said.
+
+        Args:
+            labels: whether the outcomes of some predictions are known.
+        """
         shutil.rmtree(self.project / ".stk/monitoring", ignore_errors=True)
+        if labels:
+            ledger = Monitoring(Workspace(self.project), NAME).ledger
+            ledger.record(read_labels(self._labels), now=datetime.fromtimestamp(START + DAY, UTC))
         begun = time.perf_counter()
         monitoring = Monitoring(Workspace(self.project), NAME)
-        found = list(monitoring.run(lambda: START + DAY + 60.0, START, START + DAY, 0.0, joint=joint))
+        found = list(monitoring.run(lambda: START + DAY + 60.0, START, START + DAY, 0.0, joint=False))
         seconds = time.perf_counter() - begun
         return seconds, found[-1].verdict
 

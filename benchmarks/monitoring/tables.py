@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 NUMBERS = [f"number_{place}" for place in range(20)]
 CATEGORIES = [f"category_{place}" for place in range(5)]
+COLUMNS = [*NUMBERS, *CATEGORIES]
 #: Different row groups of a file; a longer one repeats them.
 _GROUPS, _GROUP = 4, 250_000
 
@@ -34,3 +35,11 @@ def _group(rng: np.random.Generator, rows: int) -> pa.Table:
         names = np.array([f"value {code:02d}" for code in range(4 + 6 * place)])
         columns[name] = pa.array(names[rng.integers(0, len(names), rows)])
     return pa.table(columns)
+
+
+def bins(file: Path) -> dict[str, object]:
+    """Bins of about equal shares of a file's numbers, and the values of its categories."""
+    table = pq.read_table(file)
+    numbers = {name: table[name].drop_null().to_numpy() for name in NUMBERS}
+    edges = {name: np.unique(np.quantile(of, np.arange(21) / 20)).tolist() for name, of in numbers.items()}
+    return {"edges": edges, "categories": {name: sorted(set(table[name].to_pylist())) for name in CATEGORIES}}
