@@ -1,6 +1,6 @@
 """False alarms and delays of drift detection: ours beside PSI > 0.1, Evidently's and NannyML's defaults.
 
-    python benchmarks/detection.py [--windows 2000] [--worlds 16] [--jobs 2] [--out FILE] [--chart FILE] [--no-peers]
+    python benchmarks/detection.py [--windows 2000] [--worlds 8] [--jobs 1] [--out FILE] [--chart FILE] [--no-peers]
 
 False alarms: windows without drift, of 50 to 100,000 rows after 60 days of as many rows (at most 2,000 a day), over
 days that are alike, differ independently or are autocorrelated. Ours looks at all of them at its declared rate of 5%,
@@ -58,7 +58,7 @@ class Extent:
 
     windows: int = 2000
     sizes: tuple[int, ...] = SIZES
-    worlds: int = 16
+    worlds: int = 8
     rows: int = ROWS
     follow: int = 10
     changes: int = 9
@@ -121,7 +121,7 @@ def targets(found: dict) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=2000, help="without drift (default: 2000)")
-    parser.add_argument("--worlds", type=int, default=16, help="with a change; 0 for none (default: 16)")
+    parser.add_argument("--worlds", type=int, default=8, help="with a change; 0 for none (default: 8)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--out", type=Path, help="file of the result; default: printed")
     parser.add_argument("--chart", type=Path, help="SVG file")

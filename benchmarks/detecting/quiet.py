@@ -13,7 +13,7 @@ from benchmarks.detecting.worlds import EFFECTS, World
 
 OWN = ("stk-ml", "stk-ml columns", "stk-ml joint view", "psi")
 #: Windows that the peers see of each kind: of up to 1,000 rows, and of more.
-FEW, FEWER = 24, 8
+FEW, FEWER = 16, 5
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ _SHORT, _CLEAR = 4, 0.2
 class DriftSettings:
     """What counts as drift.
 
-    The floors are about one row in twenty: a normal number whose mean moves by 0.1 interquartile ranges (0.135 standard
-    deviations) has 5% of its rows in another place, which is total variation 0.05 too. Rates of missing, unseen and
-    out-of-range rows start near 0 and are made by machines rather than by chance, hence one row in fifty.
+    The floors are about one row in twenty-five: a normal number whose mean moves by 0.075 interquartile ranges (0.1
+    standard deviations) has 4% of its rows in another place, which is total variation 0.04 too. Rates of missing,
+    unseen and out-of-range rows start near 0 and are made by machines rather than by chance, hence one row in fifty.
 
     Attributes:
         number: floor of the Wasserstein distance of numbers and scores, in interquartile ranges of the reference.
@@ -47,8 +47,8 @@ class DriftSettings:
         level: coverage of the intervals of effects.
     """
 
-    number: float = 0.1
-    category: float = 0.05
+    number: float = 0.075
+    category: float = 0.04
     rate: float = 0.02
     power: float = 0.8
     min_rows: int = 0
@@ -142,8 +142,12 @@ def assess(
     attention = _attention(reference, weights)
     columns = [(profile, windows.get(profile.name), reference.days) for profile in reference.features]
     columns.append((reference.score, scores[0] if scores else None, reference.score_days))
+
+    def look(column: tuple[ColumnProfile, Histogram | None, Sequence[str]]) -> _Tested:
+        return _test(*column, settings, seed, span, day)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # drawing lets go of the interpreter's lock
-        tested = list(pool.map(lambda column: _test(*column, settings, seed, span, day), columns))
+        tested = list(pool.map(look, columns))
     used = np.array([share > 0 and test.null is not None for share, test in zip(attention, tested, strict=True)])
     adjusted = _adjust(np.array([test.p_value for test in tested]), used)
     looked = [_Look(alpha, alpha / max(int(used.sum()), 1), settings)] * len(tested)

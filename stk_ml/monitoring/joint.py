@@ -104,7 +104,7 @@ def tell_apart(
         return Joint("insufficient", Interval(0.5, 0.0, 1.0), 0.5, (), 1.0)
     found, importance = _separate(_take(reference, rng, sizes[0]), _take(current, rng), rng)
     error = float(np.sqrt(FOLDS * (sum(sizes) + 1) / (12 * sizes[0] * sizes[1])))
-    usual, spread, freedom = 0.5, error, np.inf
+    usual, spread, freedom = 0.5, error, 0
     if days is not None:
         own = _own_blocks(reference, days, len(current), rng)
         if len(own) < 4:
@@ -113,7 +113,7 @@ def tell_apart(
         spread = max(float(np.std(own, ddof=1)) * np.sqrt(1 + 1 / len(own)), error)
         freedom = len(own) - 1
     p_value = _student(-(found - usual) / spread, freedom)
-    quantile = student_quantile(1 - alpha, freedom) if np.isfinite(freedom) else NormalDist().inv_cdf(1 - alpha)
+    quantile = _quantile(1 - alpha, freedom)
     limit, reach = usual + quantile * spread, NormalDist().inv_cdf(0.975) * spread
     detectable = limit + NormalDist().inv_cdf(power) * spread
     drifted = p_value <= alpha and found >= floor
@@ -123,11 +123,15 @@ def tell_apart(
     return Joint(answer, interval, usual, tuple(strongest) if drifted else (), min(detectable, 1.0), p_value)
 
 
-def _student(value: float, freedom: float) -> float:
-    """Chance of at most this value."""
+def _student(value: float, freedom: int) -> float:
+    """Chance of at most this value; 0 degrees of freedom stand for a known variance."""
     from scipy.special import stdtr
 
-    return float(stdtr(freedom, value)) if np.isfinite(freedom) else NormalDist().cdf(value)
+    return float(stdtr(freedom, value)) if freedom else NormalDist().cdf(value)
+
+
+def _quantile(share: float, freedom: int) -> float:
+    return student_quantile(share, freedom) if freedom else NormalDist().inv_cdf(share)
 
 
 def _take(rows: Floats, rng: np.random.Generator, most: int = ROWS) -> Floats:

@@ -125,11 +125,14 @@ class Null:
         self._rows = int(window.sum())
         pooled = reference + window
         pooled[_OUTER] += 1.0
-        self._sorted = np.sort(self.sample(pooled, pooled, draws), axis=0)
-        self._own = self._own_effects()
+        self._sorted = np.sort(self._measured(*self._rows_of(pooled, pooled, draws)), axis=0)
+        self._own = self._own_measured()
 
     def sample(self, window: Floats, reference: Floats, draws: int) -> Floats:
         """(draws, 4) effects of windows and references of the same sizes whose shares are those of the two given."""
+        return self._ruler.effects(*self._rows_of(window, reference, draws))
+
+    def _rows_of(self, window: Floats, reference: Floats, draws: int) -> tuple[Floats, Floats]:
         shares = self._between.draw(_cell_shares(window), self._rng, draws)
         rows = self._rng.multinomial(self._rows, shares).astype(np.float64)
         total = int(self._reference.sum())
@@ -138,7 +141,12 @@ class Null:
         base = self._rng.multinomial(total, _cell_shares(reference), size=few).astype(np.float64)
         base = np.resize(base, (draws, base.shape[1])) if few < draws else base
         base[:, _OUTER] = self._reference[_OUTER]
-        return self._ruler.effects(rows, base)
+        return rows, base
+
+    def _measured(self, rows: Floats, base: Floats) -> Floats:
+        """(..., 5): the effects, and the contrast of the distributions."""
+        contrast = self._ruler.contrast(rows, base)
+        return np.concatenate([self._ruler.effects(rows, base), contrast[..., None]], axis=-1)
 
     def interval(self, observed: float, aspect: int, level: float = 0.95, draws: int = 400) -> Interval:
         """An observed effect with its interval: chance adds to an effect, so the percentiles are reflected.
@@ -152,16 +160,22 @@ class Null:
         return Interval(observed, min(bounds[0], observed), max(bounds[1], observed), level)
 
     def p_values(self, observed: Floats) -> Floats:
-        """(4,): the chance of effects at least as large as (4,) observed ones."""
-        return np.array([self._p_value(aspect, float(value)) for aspect, value in enumerate(observed)])
+        """(4,): the chance of effects at least as large as (4,) observed ones.
+
+        The distribution is tested twice, by its effect and by its contrast: its p-value is twice the smaller one.
+        """
+        found = np.array([self._p_value(aspect, float(value)) for aspect, value in enumerate(observed)])
+        contrast = self._p_value(-1, float(self._ruler.contrast(self._window, self._reference)))
+        found[0] = min(2 * min(found[0], contrast), 1.0)
+        return found
 
     def critical(self, level: float) -> Floats:
-        """(4,): the effects from which on p is at most ``level``."""
-        return np.array([self._critical(aspect, level) for aspect in range(self._sorted.shape[1])])
+        """(4,): the effects from which on p is at most ``level``, whatever the contrast."""
+        return np.array([self._critical(aspect, level if aspect else level / 2) for aspect in range(4)])
 
     def quantile(self, share: float) -> Floats:
         """(4,): quantiles of the null distribution."""
-        found: Floats = np.quantile(self._sorted, share, axis=0)
+        found: Floats = np.quantile(self._sorted[:, :4], share, axis=0)
         return found
 
     def _p_value(self, aspect: int, value: float) -> float:
@@ -189,13 +203,13 @@ class Null:
         drawn = ordered[-max(int(level * (len(ordered) + 1)), 1)]  # as many may lie at or beyond it
         return float(max(threshold + scale * reach, drawn, guard))
 
-    def _own_effects(self) -> Floats:
-        """Effects of the reference's blocks against the rest of it; of those of at least half the window's rows."""
+    def _own_measured(self) -> Floats:
+        """The same of the reference's blocks against the rest of it; of those of at least half the window's rows."""
         own = self._between.own
         own = own[own.sum(axis=1) * 2 >= self._rows]
         rest = self._reference - own
         keep = rest.sum(axis=1) > 0
-        return self._ruler.effects(own[keep], rest[keep])
+        return self._measured(own[keep], rest[keep])
 
 
 def _cell_shares(rows: Floats) -> Floats:

@@ -7,9 +7,10 @@ from datetime import date
 
 import numpy as np
 import pytest
-from drift_worlds import World
+from drift_worlds import World, column, histogram
 from scipy.stats import binom
 
+from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.monitoring.drift import DriftSettings, assess, in_season, overall
 
 #: Without floors only the test stands between chance and an alarm.
@@ -176,3 +177,18 @@ def test_seasons_are_used_once_a_year_has_been_seen() -> None:
     assert in_season(year[:180], date(2013, 7, 1), 45).all()
     assert in_season(year, None, 45).all()
     assert in_season(year, date(2014, 7, 1), 5).all()  # eleven days are too few
+
+
+def test_a_rare_value_that_becomes_twice_as_frequent_is_found_in_500_rows() -> None:
+    rng = np.random.default_rng(3)
+    before = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
+    after = before * 0.95 + [0, 0, 0, 0, 0.05]
+    days = np.pad(rng.multinomial(500, before, size=60), ((0, 0), (1, 4)))
+    names, dates = tuple("vwxyz"), np.datetime_as_string(np.datetime64("2013-01-01") + np.arange(60)).tolist()
+    kind = replace(column("kind", "category", days), categories=names)
+    profile = Profile(tuple(dates), {}, (), (kind,), (), ColumnProfile("score", (), (), *((),) * 6))
+    looks = [
+        assess(profile, [histogram("kind", "category", np.pad(cells, (1, 4)))], seed=seed)[0].adjusted
+        for seed, cells in enumerate(rng.multinomial(500, after, size=20))
+    ]
+    assert np.mean(np.array(looks) <= 0.05) >= 0.85
