@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -16,9 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stk_ml import contracts
 from stk_ml.artifact.document import unseal
 from stk_ml.artifact.model import TrainedModel
 from stk_ml.cli.monitor_parts import Monitoring
+from stk_ml.contracts import Column, Dataset, Snapshot
+from stk_ml.model_spec import DataSpec, LearnerSpec, ModelSpec
 from stk_ml.monitor_state import MonitorVerdict
 from stk_ml.monitoring.labels import prediction_ids, read_labels
 from stk_ml.telemetry.compaction import compact
@@ -26,6 +30,7 @@ from stk_ml.telemetry.histogram import FeatureBins
 from stk_ml.telemetry.local import ParquetPredictionLog
 from stk_ml.telemetry.protocol import Source
 from stk_ml.telemetry.recorder import Recorder
+from stk_ml.training.fit import fit
 from stk_ml.workspace import Workspace
 
 NAME, DAY, HOUR, WINDOW = "watched", 86_400.0, 3_600.0, 10.0
@@ -39,7 +44,6 @@ _SPEC = {
     "name": NAME,
     "problem": "binary",
     "data": {"target": "late", "table": "rows.parquet"},
-    "learner": {"params": {"n_estimators": 30, "num_leaves": 15}, "early_stopping": 0, "refit": False},
     "monitor": {"window": "1d"},
 }
 
@@ -62,14 +66,22 @@ def rows(count: int, seed: int = 0) -> pa.Table:
 
 def train(folder: Path, count: int = 20_000) -> Path:
     """The artifact of a small model over :func:`rows`."""
-    project = folder / "training"
-    project.mkdir(parents=True)
-    pq.write_table(rows(count), project / "rows.parquet")
-    (project / "stk.toml").write_text(_TOML)
-    (project / "model.yml").write_text(json.dumps({k: v for k, v in _SPEC.items() if k != "monitor"}))  # JSON is YAML
-    workspace = Workspace(project)
-    version = workspace.train(project / "model.yml").registration.version
-    return workspace.registry.download(f"{version.name}:{version.version}")
+    data, table = folder / "data", rows(count)
+    data.mkdir(parents=True)
+    pq.write_table(table, data / "data.parquet")
+    features = [Column(name, "number" if name.startswith("number") else "category") for name in table.column_names[:-1]]
+    digest = hashlib.sha256((data / "data.parquet").read_bytes()).hexdigest()
+    contracts.write(
+        Dataset((*features, Column("late", "integer", "label")), count, digest, Snapshot(())), data / "dataset.json"
+    )
+    spec = ModelSpec(
+        name=NAME,
+        problem="binary",
+        data=DataSpec("late", table="rows.parquet"),
+        learner=LearnerSpec(params={"n_estimators": 30, "num_leaves": 15}, early_stopping=0, refit=False, threads=1),
+    )
+    fit(spec, data, folder / "model")
+    return folder / "model"
 
 
 @dataclass(frozen=True)
