@@ -431,8 +431,8 @@ def test_events_of_each_name_lie_apart(written: Written) -> None:
                 assert statistics.min == statistics.max
 
 
-def test_histograms_are_read_without_a_look_at_the_predictions(written: Written, tmp_path: Path) -> None:
-    """The bytes of all predictions are destroyed, and nobody who asks for histograms takes notice."""
+def test_drift_and_quality_are_read_without_a_look_at_the_predictions(written: Written, tmp_path: Path) -> None:
+    """The bytes of all predictions are destroyed, and nobody who asks for anything else takes notice."""
     shutil.copytree(written.folder, tmp_path / "log")
     for path in (tmp_path / "log").rglob("AppEvents/*/*.parquet"):
         content = bytearray(path.read_bytes())
@@ -447,5 +447,8 @@ def test_histograms_are_read_without_a_look_at_the_predictions(written: Written,
     ask = (LocalLogReader(tmp_path / "log"), MODEL, START, END)
     found = queries.histograms(*ask, digest="ab12")
     assert found == queries.histograms(written.reader, *ask[1:], digest="ab12")
+    for query in (queries.sampled_rows, queries.counted, queries.volume, queries.dropped):
+        assert query(*ask) == query(written.reader, *ask[1:])
+    assert queries.sampled_rows(*ask, most=20) == queries.sampled_rows(written.reader, *ask[1:], most=20)
     with pytest.raises(TelemetryError, match="cannot be read"):
         queries.predictions(*ask)
