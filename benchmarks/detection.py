@@ -101,15 +101,16 @@ def targets(found: dict) -> Iterator[dict]:
     if "delays" not in found:
         return
     compared = [(row, name, each) for row in found["delays"]["changes"] for name, each in row["compared"].items()]
-    later = [
-        f"{row['change']} {row['size']:g}, {name}: {each['later']['mean']:+.2f}"
-        for row, name, each in compared
-        if each["later"]["mean"] > 0
-    ]
+    gaps = {f"{row['change']} {row['size']:g}, {name}": each["later"] for row, name, each in compared}
+    later = {
+        name: f"{gap['mean']:+.2f} ({gap['low']:+.2f} to {gap['high']:+.2f})"
+        for name, gap in gaps.items()
+        if gap["mean"] > 0
+    }
     yield {
         "target": "at equal false-alarm rates never later than a peer, on average",
         "met": not later if compared else None,
-        "detail": {"compared": len(compared), "later": later},
+        "detail": {"compared": len(gaps), "earlier": sum(gap["mean"] < 0 for gap in gaps.values()), "later": later},
     }
     yield {
         "target": "no alarm in features that are not used",

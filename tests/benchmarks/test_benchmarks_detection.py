@@ -31,13 +31,14 @@ def test_a_later_alarm_at_an_equal_rate_and_a_rate_above_the_declared_one_are_mi
     from benchmarks.detection import targets
 
     cell = {"rows": 50, "days": "alike", "rates": {"stk-ml": {"windows": 100, "alarms": 20, **rate(20, 100)}}}
-    compared = {"peer": {"later": {"mean": 0.5}}, "other": {"later": {"mean": -1.0}}}
+    gaps = {"peer": {"mean": 0.5, "low": -0.1, "high": 1.1}, "other": {"mean": -1.0, "low": -2.0, "high": 0.0}}
+    compared = {name: {"later": gap} for name, gap in gaps.items()}
     rows = [{"change": "mean", "size": 0.3, "compared": compared}]
     unused = {"windows": 10, "alarms": 1, "differ": 0}
     found = list(targets({"false_alarms": [cell], "delays": {"changes": rows}, "unused": unused}))
     assert [target["met"] for target in found] == [False, False, True]
     assert found[0]["detail"]["cells above"] == ["50 rows, days alike"]
-    assert found[1]["detail"]["later"] == ["mean 0.3, peer: +0.50"]
+    assert found[1]["detail"] == {"compared": 2, "earlier": 1, "later": {"mean 0.3, peer": "+0.50 (-0.10 to +1.10)"}}
 
 
 def test_a_concept_changes_labels_alone() -> None:
