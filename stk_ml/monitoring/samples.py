@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from stk_ml.telemetry.queries import LogReader, SampledRow, sampled_rows
 Floats = NDArray[np.float64]
 #: Windows, the first sound ones of a model, whose rows are what the joint view compares with.
 _WINDOWS = 28
+Span = tuple[float, float]
+#: Windows whose rows are read at once when they are few.
+_AT_ONCE = 16
 
 
 class Samples:
-    """Sampled rows of a model; each window is read once.
+    """Sampled rows of a model, read once while windows are looked at in their order.
 
     Args:
         reader: of the log.
@@ -32,7 +35,8 @@ class Samples:
 
     def __init__(self, reader: LogReader, model: str, deployment: str = "") -> None:
         self._reader, self._model, self._deployment = reader, model, deployment
-        self._read: dict[tuple[str, float], list[SampledRow]] = {}
+        self._ahead: tuple[str, float, float, list[SampledRow]] = ("", 0.0, 0.0, [])
+        self._encoded: dict[tuple[str, Span], Floats] = {}
 
     def numbers(self, window: Window, schema: FeatureSchema) -> dict[str, Floats]:
         """Sampled values of the number columns in a window, those that are there."""
@@ -57,30 +61,78 @@ class Samples:
         assert window.served is not None  # noqa: S101
         digest, schema = window.served.digest, reference.document.schema
         sound = [v for v in past if v.digest == digest and v.answer != "drift" and not v.broken][:_WINDOWS]
-        before = [self._between(digest, _time(v.window_start), _time(v.window_end)) for v in sound]
+        spans = [(_time(verdict.window_start), _time(verdict.window_end)) for verdict in sound]
+        before = self._before(digest, schema, spans)
+        now = _matrix(schema, self._of(window))
+        self._encoded[digest, (window.start, window.end)] = now
+        then = np.concatenate([now[:0], *before])
         days = np.repeat(np.arange(len(before)), [len(rows) for rows in before])
         used = [name for name in schema.names if reference.weights.get(name, 0.0) > 0]
         places = [schema.names.index(name) for name in used]
-        then = _matrix(schema, [row for rows in before for row in rows])[:, places]
-        return tell_apart(used, then, _matrix(schema, self._of(window))[:, places], days=days, alpha=alpha)
+        return tell_apart(used, then[:, places], now[:, places], days=days, alpha=alpha)
+
+    def _before(self, digest: str, schema: FeatureSchema, spans: Sequence[Span]) -> list[Floats]:
+        """Encoded rows of some windows; they are kept, and those of other windows are not."""
+        kept = {(digest, span): self._encoded[digest, span] for span in spans if (digest, span) in self._encoded}
+        for run in _runs([span for span in spans if (digest, span) not in kept]):
+            for part, rows in self._parts(digest, run):
+                for start, end in part:
+                    inside = [row for row in rows if start < row.time <= end]
+                    kept[digest, (start, end)] = _matrix(schema, inside)
+        self._encoded = kept
+        return [kept[digest, span] for span in spans]
+
+    def _parts(self, digest: str, run: Sequence[Span]) -> Iterator[tuple[Sequence[Span], list[SampledRow]]]:
+        """Rows of windows that follow each other, of as many windows at once as have no more rows than one may have."""
+        if len(run) == 1 or self._told(run[0][0], run[-1][1]) <= ROWS:
+            yield run, self._read(digest, run[0][0], run[-1][1])
+        else:
+            half = len(run) // 2
+            yield from self._parts(digest, run[:half])
+            yield from self._parts(digest, run[half:])
 
     def _of(self, window: Window) -> list[SampledRow]:
+        """Rows of a window; where rows are few, those of the windows after it are read at the same time."""
         if window.served is None:
             return []
-        return self._between(window.served.digest, window.start, window.end)
+        digest, since, until, rows = self._ahead
+        if digest != window.served.digest or not since <= window.start < window.end <= until:
+            digest, since, until = window.served.digest, window.start, window.end
+            last = min(window.read_until, window.start + _AT_ONCE * (window.end - window.start))
+            if last > until and self._told(since, last) <= ROWS:
+                until = last
+            rows = self._read(digest, since, until)
+            self._ahead = digest, since, until, rows
+        return [row for row in rows if window.start < row.time <= window.end]
 
-    def _between(self, digest: str, start: float, end: float) -> list[SampledRow]:
-        if (digest, end) not in self._read:
-            self._read[digest, end] = sampled_rows(
-                self._reader, self._model, start, end, most=ROWS, digest=digest, deployment=self._deployment
-            )
-        return self._read[digest, end]
+    def _told(self, since: float, until: float) -> int:
+        """Rows told whole in a stretch, or more: parts of wide rows and rows of other models count too."""
+        found = self._reader.query(
+            "sampled", since=datetime.fromtimestamp(since, UTC), until=datetime.fromtimestamp(until, UTC)
+        )
+        return int(found.column("parts")[0].as_py() or 0)
+
+    def _read(self, digest: str, start: float, end: float) -> list[SampledRow]:
+        return sampled_rows(
+            self._reader, self._model, start, end, most=ROWS, digest=digest, deployment=self._deployment
+        )
+
+
+def _runs(spans: Sequence[Span]) -> list[list[Span]]:
+    """Windows that follow each other without a gap, together."""
+    found: list[list[Span]] = []
+    for span in spans:
+        if found and found[-1][-1][1] == span[0]:
+            found[-1].append(span)
+        else:
+            found.append([span])
+    return found
 
 
 def _matrix(schema: FeatureSchema, rows: Sequence[SampledRow]) -> Floats:
-    """Encoded rows, -1 where a category was not seen in training."""
-    whole = [row for row in rows if all(name in row.values for name in schema.names)]
-    return encode(schema, [_values(row) for row in whole])
+    """Encoded rows of those that tell all columns, -1 where a category was not seen in training."""
+    names = set(schema.names)
+    return encode(schema, [_values(row) for row in rows if names <= row.values.keys()])
 
 
 def _values(row: SampledRow) -> Mapping[str, float | int | bool | str | None]:

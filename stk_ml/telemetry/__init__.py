@@ -24,10 +24,10 @@ AppEvents, by Name:
   ``queue`` (the log was down: ``batches, events, requests, metrics, rows``; of a whole worker, with no deployment).
 - ``stk.verdict``: a look of monitoring at a window, at the time of the look, once per look; ``worker`` is empty.
   ``answer`` (drift, stable or insufficient), ``alarm, broken, armed`` (true or false), ``rows``, ``spent`` (share of
-  the yearly false-alarm budget), ``drifted`` (J: columns that the model uses, and ``score``), ``worse`` (J: metrics that
-  labels show to be worse), ``findings`` (J: lists of check, column and detail of what is broken) and ``reason`` (for
-  people, at most 1,024 characters). Each list holds the first 20, or fewer where their texts are long. Measurements:
-  ``rows`` and ``spent``. Alert rules fire on the rows of ``kql/alarms.kql``.
+  the yearly false-alarm budget), ``drifted`` (J: columns that the model uses, and ``score``), ``worse`` (J: metrics
+  that labels show to be worse), ``findings`` (J: lists of check, column and detail of what is broken) and ``reason``
+  (for people, at most 1,024 characters). Each list holds the first 20, or fewer where their texts are long.
+  Measurements: ``rows`` and ``spent``. Alert rules fire on the rows of ``kql/alarms.kql``.
 
 AppMetrics, by Name:
 
