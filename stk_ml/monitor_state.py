@@ -77,6 +77,7 @@ class PerformanceFinding:
         rows: predictions in the cohort.
         matured: share of them whose label has come.
         muted: why an estimate is not to be acted on; empty when it is.
+        since: when its predictions begin, ISO 8601 with Z; empty for all since the model went live.
     """
 
     metric: str
@@ -87,6 +88,7 @@ class PerformanceFinding:
     rows: int
     matured: float
     muted: str = ""
+    since: str = ""
 
 
 @dataclass(frozen=True)

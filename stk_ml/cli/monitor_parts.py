@@ -53,6 +53,7 @@ class Monitoring:
         self.settings = self.spec.monitor if self.spec else MonitorSpec()
         self.folder = MonitorFolder(workspace.settings.monitoring, self.name, deployment)
         self.ledger = LabelLedger(workspace.settings.monitoring / self.name / "labels")
+        self._made: dict[bool, tuple[Judge, LogWindows, LogAnnouncer]] = {}
 
     @property
     def length(self) -> float:
@@ -63,22 +64,28 @@ class Monitoring:
         self, now: Callable[[], float], since: float | None, until: float | None, settle: float, *, joint: bool = True
     ) -> Iterator[Look]:
         """See :func:`stk_ml.monitoring.run.run`; ``joint``: whether a classifier looks at the columns together."""
-        reader, log = self._reader, ParquetPredictionLog(self._workspace.settings.telemetry, worker="monitor")
-        samples = Samples(reader, self.name, self.deployment)
-        performance = LabelledPerformance(
-            reader, self.name, self.ledger, self._measured, min_rows=self.settings.min_rows, deployment=self.deployment
-        )
-        judge = Judge(
-            self.name,
-            self.settings,
-            self.reference,
-            quality=TelemetryQuality(reader, self.name, self.deployment, samples=samples),
-            performance=performance,
-            joint=samples.joint if joint else None,
-        )
-        windows = LogWindows(reader, self.name, self.length, self.deployment)
-        announcer = LogAnnouncer(log, reader)
+        judge, windows, announcer = self._parts(joint)
         return run(self.folder, windows, judge, announcer, now=now, since=since, until=until, settle=settle)
+
+    def _parts(self, joint: bool) -> tuple[Judge, LogWindows, LogAnnouncer]:
+        """Kept from run to run, with what they have read."""
+        if joint not in self._made:
+            reader, log = self._reader, ParquetPredictionLog(self._workspace.settings.telemetry, worker="monitor")
+            samples = Samples(reader, self.name, self.deployment)
+            min_rows = self.settings.min_rows
+            judge = Judge(
+                self.name,
+                self.settings,
+                self.reference,
+                quality=TelemetryQuality(reader, self.name, self.deployment, samples=samples),
+                performance=LabelledPerformance(
+                    reader, self.name, self.ledger, self._measured, min_rows=min_rows, deployment=self.deployment
+                ),
+                joint=samples.joint if joint else None,
+            )
+            windows = LogWindows(reader, self.name, self.length, self.deployment)
+            self._made[joint] = judge, windows, LogAnnouncer(log, reader)
+        return self._made[joint]
 
     def why_nothing(self, now: float, settle: float) -> str:
         """For people, when :meth:`run` found nothing to look at: what it waits for."""

@@ -158,7 +158,11 @@ def reason(
         about = f"{first.column} ({first.check})" if first.column else f"({first.check})"
         more = f", and {len(quality) - 1} more" if len(quality) > 1 else ""
         return f"The data is broken: {about} {first.detail}{more}."
-    said = [f"{finding.metric} is {finding.value.value:.3g}, it was {finding.reference:.3g}" for finding in worse[:1]]
+    said = [
+        f"{finding.metric} is {finding.value.value:.3g}{finding.since and f' since {finding.since[:10]}'}, "
+        f"it was {finding.reference:.3g}"
+        for finding in worse[:1]
+    ]
     moved = [column for column in columns if column.answer == "drift" and column.weight > 0]
     moved.sort(key=lambda column: -column.effect.value / (column.floor or 1.0))
     if moved:

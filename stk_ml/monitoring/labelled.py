@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stk_ml.contracts import Interval
 from stk_ml.monitor_state import MonitorVerdict, PerformanceFinding
 from stk_ml.monitoring import estimates, performance
+from stk_ml.monitoring.judge import iso
 from stk_ml.monitoring.labels import LabelLedger, attach, prediction_ids
 from stk_ml.monitoring.maturity import Delays, Predictions, learn_delays
 from stk_ml.monitoring.reference import Reference
@@ -22,15 +25,22 @@ from stk_ml.telemetry.served import Served
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Floats = NDArray[np.float64]
 #: Looks whose estimates are graded.
 _GRADED = 60
+#: Days of a block, those of a new one before the block before it is left, and the level of a block's intervals.
+BLOCK, ENOUGH, LEVEL = 28, 14, 0.98
+_DAY = 86_400.0
 
 
 class LabelledPerformance:
     """Performance of a model in the windows of its telemetry.
 
-    All predictions of the served digest since it went live are one group, which grows from look to look. Until the
-    ledger holds a label nothing is asked of the log: an estimate that was never graded is muted anyway.
+    All predictions of the served digest since it went live are one group, which grows from look to look: it is the
+    surest, but hides under its past what became worse late. So the predictions are cut into blocks of 28 days too, each
+    of which grows in the same way; the newest with 14 days or more is looked at, with wider intervals because there are
+    13 in a year. Until the ledger holds a label nothing is asked of the log: an estimate that was never graded is muted
+    anyway.
 
     Args:
         reader: of the log.
@@ -53,7 +63,7 @@ class LabelledPerformance:
     ) -> None:
         self._reader, self._model, self._ledger, self._measured = reader, model, ledger, measured
         self._min_rows, self._deployment = min_rows, deployment
-        self._read: tuple[str, float, pa.Table] | None = None
+        self._read: tuple[str, float, list[str], Floats, Floats] | None = None
 
     def __call__(
         self, window: Window, reference: Reference, past: Sequence[MonitorVerdict]
@@ -67,6 +77,13 @@ class LabelledPerformance:
         problem, measured = reference.document.problem, self._measured(window.served)
         delays = learn_delays(made, window.end, binary=problem == "binary")
         found = performance.assess(problem, made, delays, measured, window.end, min_rows=self._min_rows)
+        start = block(made.times, window.end)
+        if start:
+            newest = made.take(made.times > start)
+            late = performance.assess(
+                problem, newest, delays, measured, window.end, min_rows=self._min_rows, level=LEVEL
+            )
+            found += tuple(replace(each, since=iso(start)) for each in late)
         return (*found, *self._estimated(window, reference, measured, made, delays, same))
 
     def _estimated(
@@ -87,20 +104,37 @@ class LabelledPerformance:
         self, window: Window, served: Served, same: Sequence[MonitorVerdict], labels: pa.Table
     ) -> Predictions:
         """All predictions of the digest up to the end of the window; what an earlier look has read is kept."""
-        import pyarrow as pa
-
         since = min([window.start, *(datetime.fromisoformat(each.window_start).timestamp() for each in same)])
-        tables = []
+        ids: list[str] = []
+        times, scores = np.empty(0), np.empty(0)
         if self._read and self._read[0] == served.digest and since < self._read[1] <= window.end:
-            since, tables = self._read[1], [self._read[2]]
+            _, since, ids, times, scores = self._read
         fresh = queries.predictions(
             self._reader, self._model, since, window.end, digest=served.digest, deployment=self._deployment
-        )
-        table = pa.concat_tables([*tables, fresh.sort_by("time")])
-        self._read = served.digest, window.end, table
-        ids = prediction_ids(table.column("request_id").to_pylist(), table.column("row_id").to_pylist())
-        times = table.column("time").cast("int64").to_numpy() / 1e6
-        return attach(labels, ids, times, np.asarray(table.column("score").to_numpy())).at(window.end)
+        ).sort_by("time")
+        # A request's rows are never in two windows: their numbers within it are right.
+        told = prediction_ids(fresh.column("request_id").to_pylist(), fresh.column("row_id").to_pylist())
+        ids = [*ids, *told]
+        times = np.concatenate([times, fresh.column("time").cast("int64").to_numpy() / 1e6])
+        scores = np.concatenate([scores, fresh.column("score").to_numpy()])
+        self._read = served.digest, window.end, ids, times, scores
+        return attach(labels, ids, times, scores).at(window.end)
+
+
+def block(times: Floats, now: float) -> float:
+    """When the newest block with enough days began, unix seconds; 0.0 as long as that is all there is.
+
+    Example:
+        >>> times = np.arange(100) * 86_400.0
+        >>> [block(times, days * 86_400.0) / 86_400.0 for days in (20, 41, 42, 69, 70)]
+        [0.0, 0.0, 28.0, 28.0, 56.0]
+    """
+    if not times.size:
+        return 0.0
+    first = times.min() // _DAY
+    passed = now // _DAY - first
+    number = (passed - ENOUGH) // BLOCK
+    return float((first + number * BLOCK) * _DAY) if number >= 1 else 0.0
 
 
 def _promised(window: Window, reference: Reference, made: Predictions, delays: Delays) -> Mapping[str, float]:

@@ -86,6 +86,7 @@ class LabelLedger:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._tables: dict[Path, pa.Table] = {}
 
     def record(self, labels: pa.Table, *, now: datetime) -> Recorded:
         """Adds labels, all or none.
@@ -146,10 +147,12 @@ class LabelLedger:
 
         try:
             names = sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
-            tables = [pq.read_table(name, schema=_schema(), partitioning=None) for name in names]
+            for name in names:
+                if name not in self._tables:  # a file never changes
+                    self._tables[name] = pq.read_table(name, schema=_schema(), partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.folder} cannot be read: {error}") from error
-        return pa.concat_tables([_schema().empty_table(), *tables])
+        return pa.concat_tables([_schema().empty_table(), *(self._tables[name] for name in names)])
 
 
 def read_labels(file: str | Path) -> pa.Table:

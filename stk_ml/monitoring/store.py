@@ -75,6 +75,7 @@ class MonitorFolder:
     def __init__(self, root: Path, model: str, deployment: str = "") -> None:
         self.model = model
         self.path = root / (f"{model}@{deployment}" if deployment else model)
+        self._verdicts: dict[tuple[Path, int], MonitorVerdict] = {}
 
     def state(self) -> State:
         """Where it stands; StorageError when the file is damaged."""
@@ -96,7 +97,7 @@ class MonitorFolder:
         """The verdicts, oldest first; up to that end of a window (ISO 8601 with Z) when one is given."""
         last = stamp(until) if until else "~"
         files = sorted((self.path / "verdicts").glob("[!.]*.json"))
-        return [contracts.read(MonitorVerdict, file) for file in files if file.stem <= last]
+        return [self._verdict(file) for file in files if file.stem <= last]
 
     def look(self, window_end: str = "") -> Look:
         """One look; the newest when no window is named.
@@ -135,6 +136,12 @@ class MonitorFolder:
             yield
         finally:
             os.close(descriptor)
+
+    def _verdict(self, file: Path) -> MonitorVerdict:
+        key = file, file.stat().st_mtime_ns
+        if key not in self._verdicts:
+            self._verdicts[key] = contracts.read(MonitorVerdict, file)
+        return self._verdicts[key]
 
     def _file(self, kind: str, window_end: str, suffix: str) -> Path:
         return self.path / kind / f"{stamp(window_end)}.{suffix}"
