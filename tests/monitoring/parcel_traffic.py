@@ -71,7 +71,7 @@ class Traffic:
         table = parcels(rows, seed=1000 + 100 * seed + number)
         table = table.set_column(table.column_names.index("km"), "km", [np.asarray(table["km"]) + add])
         matrix, scores = model.schema.matrix(model.schema.select(table)), model.predict(table)
-        ids = table["parcel"].to_pylist()
+        ids = [f"{number}-{parcel}" for parcel in table["parcel"].to_pylist()]
         log = ParquetPredictionLog(self.log)
         for part, hour in ((slice(0, rows // 2), 11), (slice(rows // 2, rows), 23)):
             clock.now = START + number * DAY + hour * 3600
