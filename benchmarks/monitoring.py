@@ -37,11 +37,12 @@ Panel = tuple[str, list[Bar]]
 
 def look(folder: Path, many: int, rounds: int) -> Panel:
     """The cost of a look at a day with few and with many predictions."""
-    artifact = days.train(folder)
+    artifact = folder / "model" if (folder / "model").exists() else days.train(folder)
     watched = {count: days.Watched(folder / f"day-{count}", artifact, count) for count in (FEW, many)}
     for count, day in watched.items():
-        say(f"scoring {count:,} rows on a day")
-        day.make()
+        if not day.project.exists():
+            say(f"scoring {count:,} rows on a day")
+            day.make()
         say("the log has {} files of {:.1f} MB".format(*days.size(day.log)))
     seconds: dict[int, list[float]] = {count: [] for count in watched}
     for turn in range(rounds + 1):
@@ -56,7 +57,7 @@ def look(folder: Path, many: int, rounds: int) -> Panel:
     )
     labelled = {count: day.look(labels=True)[0] for count, day in watched.items()}
     for count, took in labelled.items():
-        tell(f"the same of {count:,} with {days.LABELS} labels", took, "s")
+        tell(f"the same of {count:,} with labels", took, "s")
     bars = [Bar(f"{count:,} predictions", of, f"{of:.2f} s", "o") for count, of in ((FEW, few), (many, most))]
     bars += [Bar(f"{count:,} and labels", took, f"{took:.2f} s", "e") for count, took in labelled.items()]
     return "A look at a day: seconds (log scale)", bars
@@ -97,9 +98,9 @@ def count(folder: Path, rows: int, rounds: int) -> Panel:
     ours, peers = found["stk-ml"], {name: took for name, took in found.items() if name != "stk-ml"}
     if peers:
         least = min(took.seconds for took in peers.values())
-        told = {name: [round(took.seconds, 3), round(took.peak)] for name, took in found.items()}
+        told = {name: [round(took.seconds, 3), round(took.cpu, 3), round(took.peak)] for name, took in found.items()}
         name = f"histograms of {rows:,} x {len(tables.COLUMNS)} against the faster of DuckDB and polars"
-        tell(name, ours.seconds / least, "times", 1.5, False, seconds_and_MB=told)
+        tell(name, ours.seconds / least, "times", 1.5, False, seconds_processor_seconds_MB=told)
     tell(f"peak memory of the histograms of {rows:,} rows", ours.peak, "MB", 1024, False)
     return f"Histograms of {rows:,} x {len(tables.COLUMNS)} values: seconds (log scale)", _bars(found)
 
@@ -118,7 +119,11 @@ def compare(folder: Path, rows: int, rounds: int) -> Panel:
     for peer, least, of in (("evidently", 30.0, slow), ("nannyml", 1.0, found)):
         if peer in of:
             ours, theirs = of["stk-ml"], of[peer]
-            about = {"s": [theirs.seconds, ours.seconds], "MB": [theirs.peak, ours.peak]}
+            about = {
+                "s": [theirs.seconds, ours.seconds],
+                "cpu_s": [theirs.cpu, ours.cpu],
+                "MB": [theirs.peak, ours.peak],
+            }
             told = {**about, "columns_with_drift": [theirs.total, ours.total]}
             tell(f"{peer} against stk-ml, {size} compared", theirs.seconds / ours.seconds, "times", least, **told)
             tell(f"{peer} against stk-ml with its joint view", theirs.seconds / joint.seconds, "times", s=joint.seconds)
@@ -161,12 +166,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chart", type=Path, metavar="SVG", help="draw what was measured")
     parser.add_argument(
-        "--panels", type=Path, metavar="JSON", help="keep what is drawn here, so that parts can be run apart"
+        "--folder", type=Path, metavar="DIR", help="keep days and what was measured here, to go on from"
     )
     options = parser.parse_args()
-    kept = json.loads(options.panels.read_text()) if options.panels and options.panels.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="stk-monitoring-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stk-monitoring-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        panels = folder / "panels.json"
+        kept = json.loads(panels.read_text()) if panels.exists() else {}
         measure = {
             "days": lambda: look(folder, options.predictions, options.rounds),
             "histograms": lambda: count(folder, options.rows, options.rounds),
@@ -176,11 +183,10 @@ def main() -> None:
         for part in options.parts or PARTS:
             title, bars = measure[part]()
             kept[part] = [title, [vars(bar) for bar in bars]]
-            if options.panels:
-                options.panels.write_text(json.dumps(kept))
+            panels.write_text(json.dumps(kept))
     if options.chart:
-        panels = [(kept[part][0], [Bar(**bar) for bar in kept[part][1]]) for part in PARTS if part in kept]
-        options.chart.write_text(chart.page("What monitoring costs, and the bias under late labels", panels))
+        shown = [(kept[part][0], [Bar(**bar) for bar in kept[part][1]]) for part in PARTS if part in kept]
+        options.chart.write_text(chart.page("What monitoring costs, and the bias under late labels", shown))
 
 
 if __name__ == "__main__":
