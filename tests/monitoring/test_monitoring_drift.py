@@ -191,4 +191,4 @@ def test_a_rare_value_that_becomes_twice_as_frequent_is_found_in_500_rows() -> N
         assess(profile, [histogram("kind", "category", np.pad(cells, (1, 4)))], seed=seed)[0].adjusted
         for seed, cells in enumerate(rng.multinomial(500, after, size=40))
     ]
-    assert np.mean(np.array(looks) <= 0.05) >= 0.6  # by total variation alone it was 0.4
+    assert np.mean(np.array(looks) <= 0.05) >= 0.7  # by total variation alone it was 0.4
