@@ -86,8 +86,8 @@ class Ruler:
         """(...): what tells two distributions apart where the effect is blunt, in no unit; for tests alone.
 
         Numbers: how much the deviation differs, as the logarithm of a ratio: a Wasserstein distance hardly sees tails.
-        Categories: Pearson's chi-square per row, in which rare values weigh more than in the total variation; one row is
-        added to each expected count, so that the rarest do not drown the rest.
+        Categories: Pearson's chi-square per row, in which rare values weigh more than in the total variation; one row
+        is added to each expected count, so that the rarest do not drown the rest.
 
         Example:
             >>> profile = ColumnProfile("kind", (), ("a", "b"), ((9, 1),), *((0,),) * 5)
