@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stk_ml.monitor_state import MonitorVerdict, QualityFinding
-from stk_ml.monitoring import arrivals, quality
+from stk_ml.monitoring import arrivals, quality, units
 from stk_ml.monitoring.arrivals import Span
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.samples import Samples
@@ -61,7 +61,9 @@ class TelemetryQuality:
             for start in starts[-_HISTORY:]
         ]
         spans = tuple(span for span in told.spans if span.start < window.end)
-        values = self._samples.numbers(window, reference.document.schema) if self._samples and reference else {}
+        values = {}
+        if self._samples and reference and any(map(units.outside, window.histograms)):
+            values = self._samples.numbers(window, reference.document.schema)
         facts = quality.Facts(spans, self._dropped(window) if told.dropped else 0, values)
         if reference is None:
             rows = [(each.start, each.end, each.rows) for each in history]

@@ -101,6 +101,17 @@ def changed(edges: Floats, days: Floats, now: Histogram, sample: Floats | None =
     return _outside(edges, days, now, rows, sample)
 
 
+def outside(now: Histogram) -> bool:
+    """Whether so many values lie outside training that some of them at hand would help to tell.
+
+    Example:
+        >>> [outside(Histogram("km", "number", (10,), 0, above, 0, 0, 0)) for above in (90, 0)]
+        [True, False]
+    """
+    rows = sum(now.counts) + now.below + now.above
+    return rows > 0 and (now.below + now.above) / rows >= _OUTSIDE
+
+
 def _apart(known: Floats, seen: Floats) -> float:
     """Largest difference of the distribution functions, to the nearest of those known."""
     return float(np.abs(known - seen).max(axis=1).min())
