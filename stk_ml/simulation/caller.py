@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class Caller:
     Several rows at once are sent behind each other without waiting for the answers between them (HTTP/1.1 pipelining,
     RFC 9112 section 9.3.2), which come in the same order.
 
+    A connection that the server has closed while nothing was asked is opened anew.
+
     Args:
         url: of the endpoint, ``http://host:port``.
         key: API key.
@@ -62,14 +65,9 @@ class Caller:
         self._head = (
             f"POST /score HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: application/json\r\nx-api-key: {key}\r\n"
         )
-        self._bodies: deque[tuple[int, bytes]] = deque()
-        self._parser = httptools.HttpResponseParser(self)
-        self._body: list[bytes] = []
-        try:
-            self._socket = socket.create_connection((where.hostname or "", where.port or 80), _SECONDS)
-        except OSError as error:
-            raise DeploymentError(f"{url} does not answer: {error}", hint="see stk-ml endpoint status") from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._place = where.hostname or "", where.port or 80
+        self._new_parser = httptools.HttpResponseParser
+        self._connect()
 
     def __enter__(self) -> Caller:
         return self
@@ -94,6 +92,9 @@ class Caller:
             f"{head}x-request-id: {name}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
             for name, body in zip(ids, bodies, strict=True)
         ]
+        if self._closed():
+            self._socket.close()
+            self._connect()
         try:
             self._socket.sendall(b"".join(requests))
             while len(self._bodies) < len(requests):
@@ -106,6 +107,20 @@ class Caller:
                 raise
             raise DeploymentError(f"{self.url} broke off: {error}", hint="see stk-ml endpoint logs") from error
         return [self._answered(name) for name in ids]
+
+    def _connect(self) -> None:
+        self._bodies: deque[tuple[int, bytes]] = deque()
+        self._body: list[bytes] = []
+        self._parser = self._new_parser(self)
+        try:
+            self._socket = socket.create_connection(self._place, _SECONDS)
+        except OSError as error:
+            raise DeploymentError(f"{self.url} does not answer: {error}", hint="see stk-ml endpoint status") from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _closed(self) -> bool:
+        """Whether the server has hung up: nothing is awaited, so whatever can be read is the end."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def _answered(self, name: str) -> Answered:
         status, body = self._bodies.popleft()

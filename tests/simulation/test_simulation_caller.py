@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,11 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     seen: list[tuple[str, int]] = []  # noqa: RUF012
+    connections: list[socket.socket] = []  # noqa: RUF012
+
+    def setup(self) -> None:
+        super().setup()
+        self.connections.append(self.connection)
 
     def do_POST(self) -> None:
         row = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -81,6 +87,14 @@ def test_a_refusal_names_the_request_and_what_was_said(url: str) -> None:
 def test_a_connection_that_breaks_is_an_error(url: str) -> None:
     with Caller(url, "secret") as caller, pytest.raises(DeploymentError, match="closed the connection"):
         caller.ask(["a"], [body(-1)])
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_anew(url: str) -> None:
+    with Caller(url, "secret") as caller:
+        caller.ask(["a"], [body(1)])
+        Handler.connections[-1].shutdown(socket.SHUT_RDWR)
+        assert caller.ask(["b", "c"], [body(2), body(3)])[1].score == 0.3
+    assert len({port for _, port in Handler.seen}) == 2
 
 
 def test_nobody_who_listens_is_an_error() -> None:
