@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stk_ml import contracts
+from stk_ml import contracts, file_locks
 from stk_ml.cli import app
 from stk_ml.simulation.year import Year
 
@@ -75,3 +75,11 @@ def test_an_end_outside_the_data_is_refused_before_anything_is_done(
     assert app.main(["demo", "--folder", str(tmp_path / "demo"), "--until", until]) == 2
     assert "--until" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = file_locks.take(tmp_path / ".demo.lock")
+    assert lock is not None
+    assert app.main(["demo", "--folder", str(tmp_path / "demo")]) == 2
+    assert "another demo runs" in capsys.readouterr().err
+    os.close(lock)
