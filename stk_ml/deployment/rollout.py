@@ -15,8 +15,9 @@ Looking again and again would find by chance what is not there. So it looks only
 and look k spends the share 6 / (pi k)^2 of the allowed error 1 - ``level`` (these shares add up to 1; by the union
 bound all looks of a step together err no more often than that).
 
-At the last step the champion answers nobody: there the challenger is compared with what the champion did in the step
-before. A request that kills its worker leaves no trace in the log; so a step in which workers crash more often than
+At the last step the champion answers nobody: there failures and latency are compared with what the champion did in the
+step before. Scores are not: other days bring other rows, and beside each other they were compared at the steps before.
+A request that kills its worker leaves no trace in the log; so a step in which workers crash more often than
 ``crashes`` is rolled back, whoever of the two it was.
 """
 
@@ -203,7 +204,8 @@ def decide(rollout: Rollout, champion: Observation, challenger: Observation, now
         return Decision("wait", _waits(policy, requests, seconds), (), now, rollout.step, requests, rollout.looks)
     last = rollout.step == len(policy.steps) - 1
     looks = rollout.looks + 1
-    checks = tuple(compare(policy, rollout.baseline if last else champion, challenger, spent(policy.level, looks)))
+    compared, level = rollout.baseline if last else champion, spent(policy.level, looks)
+    checks = tuple(compare(policy, compared, challenger, level, scores=not last))
     harmful = [check for check in checks if check.passed is False]
     unclear = [check for check in checks if check.passed is None]
     action: Action = "wait"
@@ -267,11 +269,14 @@ def spent(level: float, look: int) -> float:
     return 1 - (1 - level) * 6 / (math.pi * look) ** 2
 
 
-def compare(policy: RolloutPolicy, champion: Observation, challenger: Observation, level: float) -> Iterator[Check]:
-    """The three checks at a level."""
+def compare(
+    policy: RolloutPolicy, champion: Observation, challenger: Observation, level: float, *, scores: bool = True
+) -> Iterator[Check]:
+    """The checks at a level; ``scores``: whether both saw rows of the same time, so that their scores compare."""
     yield _error_rate(policy, champion, challenger, level)
     yield _latency(policy, champion, challenger, level)
-    yield _scores(policy, champion, challenger, level)
+    if scores:
+        yield _scores(policy, champion, challenger, level)
 
 
 def _error_rate(policy: RolloutPolicy, champion: Observation, challenger: Observation, level: float) -> Check:

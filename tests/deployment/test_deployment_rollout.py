@@ -115,6 +115,14 @@ def test_the_last_step_is_compared_with_the_step_before() -> None:
     assert rollouts.decide(slow, Observation(), seen(1000, milliseconds=30), now=60.0).action == "rollback"
 
 
+def test_scores_are_compared_side_by_side_and_not_with_other_days() -> None:
+    others = seen(1000, mean=0.9)
+    assert rollouts.decide(at(1), seen(1000, mean=0.3), others, now=60.0).action == "rollback"
+    decision = rollouts.decide(at(2), Observation(), others, now=60.0)
+    assert decision.action == "promote"
+    assert [check.name for check in decision.checks] == ["error_rate", "latency"]
+
+
 def test_what_is_too_fast_to_be_noticed_is_not_compared() -> None:
     decision = rollouts.decide(at(), seen(9000, milliseconds=0.1), seen(1000, milliseconds=0.5), now=60.0)
     assert decision.action == "advance"
