@@ -130,7 +130,7 @@ def compare(
     told = None
     if joint and used:
         fresh, _ = tables.sample(after, schema.names, max(min(step, after.rows // ROWS), 1), seed)
-        told = _joint(schema, used, seen, fresh, None if then is None else then[places], share, seed)
+        told = _joint(schema, used, seen, fresh, None if then is None else then[places], span, share, seed)
     measured = target and prediction
     return Comparison(
         verdict=_verdict(columns, told),
@@ -235,13 +235,14 @@ def _joint(
     reference: pa.Table,
     current: pa.Table,
     times: Times | None,
+    span: int,
     alpha: float,
     seed: int,
 ) -> Joint:
     days = None if times is None else times.astype("datetime64[D]").astype(np.int64)
     names = [schema.names[place] for place in used]
     then, now = (_matrix(schema, table)[:, used] for table in (reference, current))
-    return tell_apart(names, then, now, days=days, alpha=alpha, seed=seed)
+    return tell_apart(names, then, now, days=days, span=span, alpha=alpha, seed=seed)
 
 
 def _times(table: Rows, name: str) -> Times | None:

@@ -70,6 +70,7 @@ def tell_apart(
     current: Floats,
     *,
     days: NDArray[np.int64] | None = None,
+    span: int = 1,
     alpha: float = 0.05,
     floor: float = 0.55,
     power: float = 0.8,
@@ -84,6 +85,8 @@ def tell_apart(
         days: (n,) day of each row of the reference, as a number; None when rows are independent. Eight blocks of
             consecutive days cannot tell a false alarm rate below about 1%: with days, smaller alphas are not reached
             by chance differences but need larger ones.
+        span: days that the window covers; it is compared with blocks of as many days, and shown in as many rows, since
+            longer blocks are more alike, and fewer rows teach a classifier less.
         alpha: chance of a false alarm.
         floor: smallest AUC that counts; 0.55 is what a normal number gives that moved by 0.18 standard deviations.
         power: with which an AUC at the floor must have been found before the answer is stable.
@@ -99,19 +102,21 @@ def tell_apart(
     """
     rng = np.random.default_rng(seed)
     now = min(len(current), ROWS)
+    own: list[NDArray[np.intp]] = []
+    if days is not None:
+        own = _own_blocks(days, span)
+        now = min(now, int(np.median([len(block) for block in own]))) if own else 0
     sizes = min(len(reference), ROWS, _TIMES * now), now
-    if min(sizes) < _FEWEST or not names:
+    if min(sizes) < _FEWEST or not names or (days is not None and len(own) < 4):
         return Joint("insufficient", Interval(0.5, 0.0, 1.0), 0.5, (), 1.0)
-    found, importance = _separate(_take(reference, rng, sizes[0]), _take(current, rng), rng)
+    found, importance = _separate(_take(reference, rng, sizes[0]), _take(current, rng, now), rng)
     error = float(np.sqrt(FOLDS * (sum(sizes) + 1) / (12 * sizes[0] * sizes[1])))
     usual, spread, freedom = 0.5, error, 0
     if days is not None:
-        own = _own_blocks(reference, days, len(current), rng)
-        if len(own) < 4:
-            return Joint("insufficient", Interval(found, 0.0, 1.0), 0.5, (), 1.0)
-        usual = max(float(np.mean(own)), 0.5)
-        spread = max(float(np.std(own, ddof=1)) * np.sqrt(1 + 1 / len(own)), error)
-        freedom = len(own) - 1
+        usually = [_apart_from_rest(reference, block, now, rng) for block in own]
+        usual = max(float(np.mean(usually)), 0.5)
+        spread = max(float(np.std(usually, ddof=1)) * np.sqrt(1 + 1 / len(usually)), error)
+        freedom = len(usually) - 1
     p_value = _student(-(found - usual) / spread, freedom)
     quantile = _quantile(1 - alpha, freedom)
     limit, reach = usual + quantile * spread, NormalDist().inv_cdf(0.975) * spread
@@ -162,20 +167,24 @@ def _separate(first: Floats, second: Floats, rng: np.random.Generator, *, explai
     return float(np.mean(found)), lost
 
 
-def _own_blocks(reference: Floats, days: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[float]:
-    """The AUC of each of some blocks of consecutive days, of about a window's rows, against the rest."""
+def _own_blocks(days: NDArray[np.int64], span: int) -> list[NDArray[np.intp]]:
+    """Rows of some blocks of ``span`` consecutive days, or of an eighth of them all where that is less.
+
+    Blocks of too few rows are left out.
+    """
     order = np.argsort(days, kind="stable")
     names, starts = np.unique(days[order], return_index=True)
-    per_day = len(days) / max(len(names), 1)
-    span = max(int(np.clip(round(size / per_day), 1, max(len(names) // BLOCKS, 1))), 1)
+    ends = np.append(starts[1:], len(days))
+    span = min(span, max(len(names) // BLOCKS, 1))
     firsts = np.unique(np.linspace(0, max(len(names) - span, 0), BLOCKS).astype(int))
-    found = []
-    for first in firsts:
-        end = starts[first + span] if first + span < len(names) else len(days)
-        inside = order[starts[first] : end]
-        outside = np.concatenate([order[: starts[first]], order[end:]])
-        if min(len(inside), len(outside)) >= _FEWEST:
-            block = _take(reference[inside], rng, min(size, ROWS))
-            rest = _take(reference[outside], rng, min(ROWS, _TIMES * len(block)))
-            found.append(_separate(rest, block, rng, explain=False)[0])
-    return found
+    blocks = [order[starts[first] : ends[min(first + span, len(names)) - 1]] for first in firsts] if len(days) else []
+    return [block for block in blocks if _FEWEST <= len(block) <= len(days) - _FEWEST]
+
+
+def _apart_from_rest(reference: Floats, block: NDArray[np.intp], rows: int, rng: np.random.Generator) -> float:
+    """The AUC of a block of the reference against the rest of it."""
+    rest = np.ones(len(reference), np.bool_)
+    rest[block] = False
+    sample = _take(reference[block], rng, rows)
+    others = _take(reference[rest], rng, min(ROWS, _TIMES * len(sample)))
+    return _separate(others, sample, rng, explain=False)[0]
