@@ -39,6 +39,8 @@ SINCE, END = "2013-07-01", "2014-01-01"
 _SPLIT = {"validation_from": "2013-05-15", "test_from": "2013-06-01", "until": SINCE}
 _GATE = {"metric": "log_loss", "floor": 0.65, "margin": 0.01, "window": "14d", "calibration_error": 0.15}
 _RETRAIN = {"windows": 3, "of": 5, "cooldown": "30d", "per_month": 1}
+#: What tells a folder of the demo from any other.
+_MARK = ".stk-ml-demo"
 #: Made anew by each run; the lake and the cache of steps stay, so a second run is faster.
 _STATE = ("endpoints", "telemetry", "monitoring", "mlflow.db", "artifacts", "vault.json", "clock")
 
@@ -100,8 +102,16 @@ def _project(folder: Path) -> Path:
     from stk_ml.ingestion.flights import data_folder
 
     data_folder()  # whoever lacks the data shall learn it first
-    if (folder / "stk.toml").is_file() and MODEL in (left := _open(folder).endpoints).names():
-        left.delete(MODEL)  # of a run that was killed
+    if folder.exists() and not (folder / _MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} is not a folder of the demo, which would replace what is in it", hint="name a new --folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).write_text("stk-ml demo replaces what is in this folder.\n", "utf-8")
+    if (folder / "stk.toml").is_file():
+        endpoints = _open(folder).endpoints
+        for name in endpoints.names():  # of a run that was killed
+            endpoints.delete(name)
     for path, content in init.files(folder.name).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)

@@ -174,7 +174,7 @@ def _column(column: ColumnProfile, now: Histogram, sample: Floats | None) -> Ite
     if filled >= MIN_ROWS:
         days = Days.of(cells.max(axis=1, initial=0.0), present)
         place = int(np.argmax(now.counts)) if now.counts else 0
-        if days and now.counts and now.counts[place] == filled and days.jump(1.0, filled):
+        if days and one_bin(now) and days.jump(1.0, filled) and not _differ(sample):
             detail = f"all {filled:,} values are {_named(column, place)}; {days.told} shared one bin"
             yield QualityFinding("frozen", column.name, detail)
         elif len(column.edges) > 1 and now.kind != "boolean" and column.name != "score":
@@ -182,6 +182,15 @@ def _column(column: ColumnProfile, now: Histogram, sample: Floats | None) -> Ite
             detail = units.changed(np.array(column.edges), days_of_cells, now, sample)
             if detail:
                 yield QualityFinding("unit", column.name, detail)
+
+
+def one_bin(now: Histogram) -> bool:
+    """Whether all values lie in one bin, so that only some of them at hand can tell whether they are one value."""
+    return bool(now.counts) and 0 < max(now.counts) == sum(now.counts) + now.below + now.above + now.other + now.unseen
+
+
+def _differ(sample: Floats | None) -> bool:
+    return sample is not None and len(np.unique(sample[~np.isnan(sample)])) > 1
 
 
 def _named(column: ColumnProfile, place: int) -> str:

@@ -126,7 +126,10 @@ def _nearest(each: Floats) -> Floats:
 
 def _explained(edges: Floats, known: Floats, seen: Floats) -> Iterator[tuple[float, str]]:
     """How far each conversion is from explaining what is seen; only those that leave enough inside to tell."""
+    share = edges[0] >= 0 and edges[-1] <= 1
     for name, slope, offset in _CHANGES:
+        if share and abs(math.log10(abs(slope))) < 1:  # a share comes in per cent, but not in miles
+            continue
         expected = _below(edges, known, (edges - offset) / slope)
         expected = expected if slope > 0 else 1 - expected
         inside = np.count_nonzero((expected > 0.02) & (expected < 0.98), axis=1)

@@ -1,4 +1,4 @@
-"""A replayed year in ten lines."""
+"""A replayed year in nine lines; where the page is makes the tenth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stk_ml.contracts import Interval
 from stk_ml.simulation.year import Event, Year
 
 #: Lines in all, and those that the beginning and the end take.
-LINES, FRAME = 10, 5
+LINES, FRAME = 9, 5
 _LONGEST = 118
 _MARKS = {
     "alarm": "drift",
@@ -25,7 +25,7 @@ _MARKS = {
 
 
 def lines(year: Year) -> list[str]:
-    """At most ten lines: what was trained, what was found and decided, what it was worth.
+    """At most nine lines: what was trained, what was found and decided, what it was worth.
 
     What led to a new version goes first when there is more than fits.
     """

@@ -83,3 +83,13 @@ def test_two_demos_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureF
     assert app.main(["demo", "--folder", str(tmp_path / "demo")]) == 2
     assert "another demo runs" in capsys.readouterr().err
     os.close(lock)
+
+
+def test_a_folder_of_somebody_else_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine" / ".stk").mkdir(parents=True)
+    (tmp_path / "mine" / ".stk" / "mlflow.db").write_text("precious")
+    (tmp_path / "mine" / "stk.toml").write_text("[project]")
+    assert app.main(["demo", "--folder", str(tmp_path / "mine")]) == 2
+    assert "is not a folder of the demo" in capsys.readouterr().err
+    assert (tmp_path / "mine" / ".stk" / "mlflow.db").read_text() == "precious"
+    assert (tmp_path / "mine" / "stk.toml").read_text() == "[project]"

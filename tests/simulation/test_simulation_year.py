@@ -95,7 +95,7 @@ def test_without_any_label_nothing_is_measured() -> None:
     assert len(story.lines(year)) <= story.LINES
 
 
-def test_the_story_has_ten_lines_however_much_happened() -> None:
+def test_the_story_has_nine_lines_however_much_happened() -> None:
     year = a_year()
     many = tuple(replace(event, time=iso(JULY + n * DAY)) for n in range(30) for event in year.events)
     told = story.lines(replace(year, events=many))
