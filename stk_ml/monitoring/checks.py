@@ -62,7 +62,8 @@ class TelemetryQuality:
         ]
         spans = tuple(span for span in told.spans if span.start < window.end)
         values = {}
-        if self._samples and reference and any(units.outside(each) or quality.one_bin(each) for each in window.histograms):
+        unclear = any(units.outside(each) or quality.one_bin(each) for each in window.histograms)
+        if self._samples and reference and unclear:
             values = self._samples.numbers(window, reference.document.schema)
         facts = quality.Facts(spans, self._dropped(window) if told.dropped else 0, values)
         if reference is None:
