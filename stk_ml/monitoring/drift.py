@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 NEGLIGIBLE = 0.05
 #: A fourth of the draws tells that a column is far from drifting: its p-value is above this.
 _SHORT, _CLEAR = 4, 0.2
+#: Fewer days of a reference do not tell how days differ: an effect has to be so many times its floor then.
+_FEW_DAYS, _STRICT = 5, 3.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _Tested:
 
     Attributes:
         p_values: (4,) of the aspects, each times the number of those that can move at all.
+        strict: how many times its floor an effect has to be.
     """
 
     name: str
@@ -86,6 +89,7 @@ class _Tested:
     effects: Floats = field(default_factory=lambda: np.zeros(4))
     p_values: Floats = field(default_factory=lambda: np.ones(4))
     aspects: int = 1
+    strict: float = 1.0
 
     @property
     def p_value(self) -> float:
@@ -107,9 +111,12 @@ def assess(
     """One verdict per column of the reference, in its order, the score last.
 
     A column drifts when its p-value, after Benjamini and Hochberg over the columns that the model uses, is at most
-    alpha and its effect reaches the floor. It is stable when it does not, and a drift as large as the floor would have
-    been seen with the declared power; else it is insufficient. A column's p-value is the smallest of its aspects times
-    their number (Bonferroni). When no used column has drifted, the chance that any is said to is at most alpha.
+    alpha and its effect reaches the floor. It is stable when it does not, and either a drift as large as the floor
+    would have been seen with the declared power, or what was seen and what chance may hide (effects are distances, so
+    they add up) stay below the floor together; else it is insufficient. A reference of fewer than 5 days cannot tell
+    how days differ: rows are taken to be independent then, and an effect has to be three times its floor. A column's
+    p-value is the smallest of its aspects times their number (Bonferroni). When no used column has drifted, the chance
+    that any is said to is at most alpha.
 
     Args:
         reference: of the model.
@@ -217,12 +224,13 @@ def _test(
     if not timeless:
         cells = cells[in_season(days, day, settings.season)]
     rows = cells.sum(axis=0)
+    few = not timeless and int(np.count_nonzero(cells.sum(axis=1))) < _FEW_DAYS
     if window is None or window.rows < max(settings.min_rows, 1) or not rows.sum():
         return _Tested(profile.name, window.kind if window else "", window.rows if window else 0)
     ruler = Ruler(profile, window.kind, rows)
     seen = window_cells(window)
     rng = np.random.default_rng([seed, zlib.crc32(f"{window.kind}:{profile.name}".encode())])
-    between = variation(cells, ruler, span, rows=window.rows, timeless=timeless)
+    between = variation(cells, ruler, span, rows=window.rows, timeless=timeless or few)
     effects = ruler.effects(seen, rows)
     movable = np.array(aspects_present(rows + seen))
     aspects = max(int(movable.sum()), 1)
@@ -231,7 +239,8 @@ def _test(
         p_values = np.where(movable, np.minimum(null.p_values(effects) * aspects, 1.0), 1.0)
         if p_values.min() > _CLEAR:
             break
-    return _Tested(profile.name, window.kind, window.rows, null, effects, p_values, aspects)
+    strict = _STRICT if few else 1.0
+    return _Tested(profile.name, window.kind, window.rows, null, effects, p_values, aspects, strict)
 
 
 def _adjust(p_values: Floats, used: NDArray[np.bool_]) -> Floats:
@@ -254,7 +263,7 @@ class _Look:
 
 def _verdict(test: _Tested, weight: float, adjusted: float, look: _Look) -> ColumnVerdict:
     settings = look.settings
-    floors = settings.floors(test.kind)
+    floors = test.strict * settings.floors(test.kind)
     if test.null is None:
         none = Interval(0.0, 0.0, 0.0, settings.level)
         why = f"{test.rows} rows are too few" if test.kind else "not in the window"
@@ -277,7 +286,8 @@ def _verdict(test: _Tested, weight: float, adjusted: float, look: _Look) -> Colu
     moved = (test.p_values * factor <= look.alpha) & (test.effects >= floors)
     aspect = int(np.argmax(np.where(moved.any() & ~moved, -1.0, test.effects / floors)))
     detectable = test.null.critical(look.level / test.aspects) + test.null.quantile(settings.power)
-    told = bool((detectable <= floors).all())
+    hidden = test.effects + test.null.quantile(settings.level)
+    told = bool((test.strict * detectable <= floors).all() or (test.strict * hidden <= floors).all())
     answer: Answer = "drift" if moved.any() else "stable" if told else "insufficient"
     return ColumnVerdict(
         name=test.name,
@@ -299,5 +309,9 @@ def _detail(answer: Answer, test: _Tested, aspect: int, floor: float, detectable
     unit = " of the rows" if aspect or test.kind in ("boolean", "category") else " interquartile ranges"
     what = f"{ASPECTS[aspect].replace('_', ' ')} moved by {test.effects[aspect]:.3g}{unit}"
     if answer == "insufficient":
-        return f"{what}; {test.rows} rows show {detectable:.3g} or more, what counts is {floor:.3g}"
-    return f"{what}, what counts is {floor:.3g}"
+        return f"{what}; {test.rows} rows show {detectable:.3g} or more, what counts is {floor:.3g}{_why(test)}"
+    return f"{what}, what counts is {floor:.3g}{_why(test)}"
+
+
+def _why(test: _Tested) -> str:
+    return " (few days of reference: their differences are not known)" if test.strict > 1 else ""

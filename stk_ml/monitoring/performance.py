@@ -22,7 +22,7 @@ from stk_ml.monitoring import sequences
 from stk_ml.monitoring.estimates import Grade, expected, mute
 from stk_ml.monitoring.maturity import Correction, Delays, Predictions, cohorts, correct
 from stk_ml.statistics import metrics
-from stk_ml.statistics.blocks import FEWEST, make_blocks
+from stk_ml.statistics.blocks import FEWEST, PIECES, make_blocks
 from stk_ml.statistics.differences import difference
 from stk_ml.statistics.weighted import estimate
 
@@ -106,10 +106,13 @@ def assess(
 def interval(
     metric: str, predictions: Predictions, group: Correction, *, level: float, best: float = 30.0, resamples: int = 400
 ) -> Interval | None:
-    """A metric of the labels of a group, weighted, with its confidence sequence; None where it is not defined."""
+    """A metric of the labels of a group, weighted, with its confidence sequence.
+
+    None where it is not defined, and where the labels are of fewer than 5 days: one bad day is not a worse model.
+    """
     chosen = predictions.take(group.rows)
     blocks = make_blocks(len(chosen), np.floor(chosen.times).astype("datetime64[s]"))
-    if blocks.count < FEWEST:
+    if blocks.count < FEWEST or blocks.kind == PIECES:
         return None
     found = estimate(metric, chosen.outcomes, chosen.scores, blocks, group.weights, resamples=resamples)
     if not (math.isfinite(found.value) and math.isfinite(found.error)):

@@ -139,9 +139,21 @@ def test_windows_below_the_least_number_of_rows_say_nothing() -> None:
 
 
 @pytest.mark.parametrize("days", [1, 2, 4])
-def test_a_reference_of_few_days_cannot_tell(days: int) -> None:
-    profile, window = World(days=days).make(1)
-    assert overall(assess(profile, window, alpha=0.01)) == "insufficient"
+def test_a_reference_of_few_days_tells_what_is_large_and_nothing_else(days: int) -> None:
+    profile, window = World(days=days, rows=2000).make(1)
+    assert overall(assess(profile, window, alpha=0.01)) != "drift"
+    profile, window = World(days=days, rows=2000).make(1, shift=0.6)
+    found = assess(profile, window, alpha=0.01)
+    assert overall(found) == "drift"
+    assert any("few days of reference" in column.detail for column in found)
+    profile, window = World(days=days, rows=2000, effect=0.1).make(1, shift=0.1)
+    assert overall(assess(profile, window, alpha=0.01)) != "drift"
+
+
+def test_a_window_like_its_reference_is_stable_with_an_ordinary_number_of_rows() -> None:
+    for seed in range(1, 6):
+        number, _, boolean, _ = assess(*World(rows=5000).make(seed), alpha=0.01)
+        assert (number.answer, boolean.answer) == ("stable", "stable"), seed
 
 
 def test_days_that_vary_as_much_as_the_shift_hide_it() -> None:

@@ -100,9 +100,17 @@ def test_a_correction_that_cannot_be_trusted_is_muted_and_never_worse():
     )
     seen = changed.at(NOW)
     delays = learn_delays(seen, NOW, binary=True, horizon=15 * DAY)
-    found = assess("binary", seen.take(seen.times > NOW - 5 * DAY), delays, _reference(), NOW)
+    found = assess("binary", seen.take(seen.times > NOW - 8 * DAY), delays, _reference(), NOW)
     assert {finding.source for finding in found} == {"corrected"}
     assert all("the delay changed" in finding.muted and finding.worse is None for finding in found)
+
+
+def test_fewer_than_five_days_are_no_sign_of_decay_however_many_rows():
+    made = _made(days=40)
+    bad = Predictions(made.times, made.scores, 1.0 - made.outcomes, made.known)
+    newest = bad.at(NOW).take(bad.at(NOW).times > NOW - 4 * DAY)
+    delays = learn_delays(bad.at(NOW), NOW, binary=True, horizon=DAY)
+    assert assess("binary", newest, delays, _reference(), NOW) == ()
 
 
 def test_findings_are_a_contract_that_is_read_back():
