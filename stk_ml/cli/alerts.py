@@ -134,28 +134,50 @@ def run_sign(args: argparse.Namespace, out: Output) -> int:
 
 
 class _Launcher:
-    """Has ``stk-ml retrain MODEL`` carry out the retrain that is in flight, one process per model at a time."""
+    """Has ``stk-ml retrain MODEL`` carry out the retrain that is in flight, one process per model at a time.
+
+    Whoever asks while a process of the model lives gets another once that has ended: it may be done with its own run.
+    """
 
     def __init__(self, settings: Settings) -> None:
         import threading
 
         self._settings = settings
         self._lock = threading.Lock()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._alive: set[str] = set()
+        self._wanted: set[str] = set()
 
     def __call__(self, model: str) -> None:
-        import subprocess
+        import threading
 
         with self._lock:
-            before = self._processes.get(model)
-            if before is not None and before.poll() is None:
+            if model in self._alive:
+                self._wanted.add(model)
                 return
-            settings = self._settings
-            where = ["--project", str(settings.project), "--profile", settings.profile]
-            command = [sys.executable, "-m", "stk_ml", *where, "retrain", model, "--quiet"]
-            self._processes[model] = subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True
-            )
+            process = self._start(model)
+            self._alive.add(model)
+        threading.Thread(target=self._watch, args=(model, process), daemon=True).start()
+
+    def _start(self, model: str) -> subprocess.Popen[bytes]:
+        import subprocess
+
+        where = ["--project", str(self._settings.project), "--profile", self._settings.profile]
+        command = [sys.executable, "-m", "stk_ml", *where, "retrain", model, "--quiet"]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)  # noqa: S603
+
+    def _watch(self, model: str, process: subprocess.Popen[bytes]) -> None:
+        while True:
+            process.wait()
+            with self._lock:
+                if model not in self._wanted:
+                    self._alive.discard(model)
+                    return
+                self._wanted.discard(model)
+                try:
+                    process = self._start(model)
+                except OSError:
+                    self._alive.discard(model)
+                    raise
 
 
 class _AnyScope:

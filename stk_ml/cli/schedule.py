@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stk_ml.cli.output import Output
-from stk_ml.errors import UsageError
+from stk_ml.errors import StkMlError, UsageError
 
 if TYPE_CHECKING:
     from stk_ml.orchestration.schedule import Schedule
@@ -81,8 +81,7 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
 def run_list(args: argparse.Namespace, out: Output) -> int:
     """Lists the applied schedules."""
     schedules, now = _schedules(args), _now()
-    applied = [schedules.get(name) for name in schedules.names()]
-    rows = [_row(schedules, each, now) for each in applied]
+    rows = [_safe_row(schedules, name, now) for name in schedules.names()]
     out.document(rows)
     if not rows:
         out.line("no schedule is applied: stk-ml schedule apply [FILE]")
@@ -99,7 +98,7 @@ def run_run(args: argparse.Namespace, out: Output) -> int:
     """Runs what is due, once or until it is told to end."""
     schedules = _schedules(args)
     names = args.names or schedules.names()
-    for name in names:
+    for name in args.names:
         schedules.get(name)
     if not names and args.once:
         raise UsageError("no schedule is applied", hint="stk-ml schedule apply [FILE]")
@@ -115,8 +114,14 @@ def run_crontab(args: argparse.Namespace, out: Output) -> int:
     schedules, now, machine = _schedules(args), _now(), get_localzone()
     lines = []
     for name in args.names or schedules.names():
-        applied = schedules.get(name)
-        fields = crontab(applied.schedule.trigger, machine, now, made=datetime.fromisoformat(applied.at))
+        try:
+            applied = schedules.get(name)
+            fields = crontab(applied.schedule.trigger, machine, now, made=datetime.fromisoformat(applied.at))
+        except (StkMlError, ValueError, OverflowError) as error:
+            if args.names:
+                raise
+            out.say(f"{name}: {error}")
+            continue
         log = schedules.folder / name / "cron.log"
         command = shlex.join([sys.executable, "-m", "stk_ml", *_words(args), "schedule", "run", name, "--once"])
         # To cron a percent sign is the end of the line.
@@ -146,7 +151,11 @@ def _once(args: argparse.Namespace, out: Output, schedules: Schedules, names: li
 
     found: dict[str, LastRun | None] = {}
     for name in names:
-        found[name] = run = schedules.run_due(name, execute, clock=_now)
+        try:
+            found[name] = run = schedules.run_due(name, execute, clock=_now)
+        except OverflowError as error:
+            out.say(f"{name}: its times cannot be told: {error}")
+            continue
         out.line(f"{name}: {f'ran for {run.due}' if run else 'is not due, or another process runs it'}")
     out.document(found)
     return 0
@@ -208,6 +217,15 @@ def _row(schedules: Schedules, applied: Applied, now: datetime) -> dict[str, Any
         "next": _moment(applied.next(now), applied),
         "note": "its file has changed: apply it again" if applied.changed else "",
     }
+
+
+def _safe_row(schedules: Schedules, name: str, now: datetime) -> dict[str, Any]:
+    """A row also of a schedule whose files cannot be read: the others are shown all the same."""
+    try:
+        return _row(schedules, schedules.get(name), now)
+    except (StkMlError, ValueError, OverflowError) as error:
+        unknown = dict.fromkeys(("when", "job", "last", "next"), "")
+        return {"name": name, **unknown, "inputs": {}, "status": "unreadable", "error": str(error), "note": str(error)}
 
 
 def _when(schedule: Schedule) -> str:

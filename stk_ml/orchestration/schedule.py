@@ -41,6 +41,10 @@ from stk_ml.orchestration.trigger import Frequency, Trigger, zone
 DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CLOCK, _WEEK = re.compile(r"[\d*/,-]+"), re.compile(r"(?:[0-6*/,-]|SUN|MON|TUE|WED|THU|FRI|SAT)+")
+#: Longest interval of a recurrence, some five years.
+_LONGEST = {"minute": 2_628_000, "hour": 43_800, "day": 1_826, "week": 260, "month": 60}
+#: An end after this year is none.
+_FIRST, _FOREVER = 1970, 9000
 _MEANINGLESS = ("compute", "description", "display_name", "experiment_name", "properties", "settings", "tags")
 
 
@@ -159,8 +163,9 @@ def _trigger(declared: Declared, given: _Cron | _Recurrence) -> Trigger:
     if isinstance(given, _Cron):
         expression = _expression(declared, given.expression)
         return Trigger("cron", given.time_zone, expression, start=_text(start), end=_text(end))
-    if given.interval < 1:
-        raise declared.error("interval must be at least 1", (*at, "interval"))
+    if not 1 <= given.interval <= _LONGEST[given.frequency]:
+        message = f"interval: {given.interval} is not from 1 to {_LONGEST[given.frequency]} {given.frequency}s"
+        raise declared.error(message, (*at, "interval"))
     expression = _recurring(declared, given, start.astimezone(found) if start else None)
     return Trigger("recurrence", given.time_zone, expression, given.frequency, given.interval, _text(start), _text(end))
 
@@ -252,6 +257,11 @@ def _moment(declared: Declared, text: str, of: tzinfo, name: str) -> datetime | 
     except ValueError:
         hint = "such as 2026-11-24T06:00:00, in the time zone of the trigger"
         raise declared.error(f"{name}: {text!r} is not a time", ("trigger", name), hint=hint) from None
+    if found.year > _FOREVER and name == "end_time":
+        return None
+    if not _FIRST <= found.year <= _FOREVER:
+        hint = f"a year from {_FIRST} to {_FOREVER}; leave it away for none"
+        raise declared.error(f"{name}: {text!r} is out of range", ("trigger", name), hint=hint)
     return (found if found.tzinfo else found.replace(tzinfo=of)).astimezone(UTC)
 
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
 from stk_ml import contracts, file_locks
-from stk_ml.errors import StkMlError, StorageError, UnknownNameError
+from stk_ml.errors import StkMlError, UnknownNameError
 from stk_ml.orchestration.schedule import Schedule, load_schedule
 from stk_ml.orchestration.trigger import following, latest
 
@@ -30,6 +30,7 @@ _ATTEMPTS = 2
 _PATIENCE = 1.0
 #: Longest seconds between two looks (a clock may jump, a schedule be applied), and before the same is launched again.
 LOOK, AGAIN = 30.0, 60.0
+_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ def loop(
     """
     running: dict[str, Running] = {}
     paused: dict[str, tuple[datetime, float]] = {}
+    troubled: dict[str, str] = {}
     while True:
         now = clock()
         for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -255,9 +257,12 @@ def loop(
         for name in names or schedules.names():
             try:
                 due, next_ = (None if name in running else schedules.due(name, now)), schedules.get(name).next(now)
-            except (StorageError, UnknownNameError) as error:
-                tell(f"{name}: {error}")
+            except Exception as error:  # one that cannot be told must not stop the others
+                if troubled.get(name) != str(error):
+                    tell(f"{name}: {error if isinstance(error, StkMlError) else repr(error)}")
+                troubled[name] = str(error)
                 continue
+            troubled.pop(name, None)
             if next_:
                 nexts.append((next_ - now).total_seconds())
             before, until = paused.get(name, (None, 0.0))
@@ -265,15 +270,23 @@ def loop(
                 # A process that ends at once without a word must not be launched again at once.
                 paused[name] = due, now.timestamp() + AGAIN
                 tell(f"{name}: runs for {_iso(due)}")
-                running[name] = launch(name)
+                try:
+                    running[name] = launch(name)
+                except OSError as error:
+                    tell(f"{name}: could not be started: {error}")
                 nexts.append(1.0)
         if wait(min(max(0.01, min(nexts, default=LOOK)), LOOK)):
             return running
 
 
 def _due(applied: Applied, last: LastRun | None, now: datetime) -> tuple[datetime, int] | None:
-    """The newest time that was not run, and which attempt it is."""
+    """The newest time that was not run, and which attempt it is.
+
+    What was noted for a time more than a day ahead was noted under a wrong clock, and counts for nothing.
+    """
     made = datetime.fromisoformat(applied.at)
+    made = made if made <= now + _AHEAD else now - _AHEAD
+    last = last if last and datetime.fromisoformat(last.due) <= now + _AHEAD else None
     done = max(made, datetime.fromisoformat(last.due)) if last else made
     newest = latest(applied.schedule.trigger, now, made=made)
     if newest is not None and newest > done:

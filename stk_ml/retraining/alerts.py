@@ -36,6 +36,7 @@ KINDS = ("drift", "performance", "quality", "request")
 _MODEL = re.compile(r"(?=.{1,128}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _RULE = re.compile(rf"(?:.*/)?stk-ml\.(?P<kind>{'|'.join(KINDS)})\.(?P<model>[^/]+)")
 _DETAIL = 500
+_FIRST_YEAR = 1970
 _TAKEN = (
     f'Azure Monitor\'s common alert schema (schemaId {SCHEMA}, version 1), or {{"model": ..., "kind": '
     f'"{"|".join(KINDS)}", "id"?, "time"?, "fired"?, "detail"?}}'
@@ -82,10 +83,10 @@ class _Essentials(msgspec.Struct, rename="camel"):
     alert_rule: str
     monitor_condition: str
     fired_date_time: str
-    essentials_version: str = "1.0"
-    alert_context_version: str = "1.0"
-    resolved_date_time: str = ""
-    severity: str = ""
+    essentials_version: str | None = None
+    alert_context_version: str | None = None
+    resolved_date_time: str | None = None
+    severity: str | None = None
     description: str | None = None
 
 
@@ -130,11 +131,11 @@ def parse(body: bytes, *, now: float) -> Alert:
     if document["schemaId"] != SCHEMA:
         what = f"alerts of the schema {_shown(document['schemaId'])} are not taken"
         raise _refused(what, hint=f"switch on the common alert schema in the action group; taken is {_TAKEN}")
-    return _of_azure(_convert(document, _Common).data)
+    return _of_azure(_convert(document, _Common).data, now)
 
 
 def _of_generic(given: _Generic, now: float) -> Alert:
-    time = _time(given.time) if given.time else datetime.fromtimestamp(now, UTC)
+    time = _time(given.time, now) if given.time else datetime.fromtimestamp(now, UTC)
     said = given.time or f"{time:%Y-%m-%d}"
     about = (str(given.id),) if given.id != "" else (said, given.detail)
     model, kind = _model(given.model), _kind(given.kind)
@@ -142,23 +143,23 @@ def _of_generic(given: _Generic, now: float) -> Alert:
     return Alert(key, model, kind, given.fired, _iso(time), _line(given.detail))
 
 
-def _of_azure(data: _Data) -> Alert:
+def _of_azure(data: _Data, now: float) -> Alert:
     essentials = data.essentials
     for name, version in (
         ("essentialsVersion", essentials.essentials_version),
         ("alertContextVersion", essentials.alert_context_version),
     ):
-        if version.split(".")[0] != "1":
+        if version and version.split(".")[0] != "1":
             raise _refused(f"alerts of {name} {_shown(version)} are not taken", hint=f"taken is {_TAKEN}")
     condition = essentials.monitor_condition
     if condition not in ("Fired", "Resolved"):
         raise _refused(f"the monitorCondition {_shown(condition)} is not known", hint="there are: Fired, Resolved")
     fired = condition == "Fired"
     time = essentials.fired_date_time if fired else essentials.resolved_date_time or essentials.fired_date_time
-    key = _key("azure", essentials.alert_id, essentials.fired_date_time)
-    text = f"{essentials.alert_rule} {essentials.severity}: {essentials.description or condition}"
+    text = f"{essentials.alert_rule} {essentials.severity or ''}: {essentials.description or condition}"
     model, kind = _model(_named("model", data)), _kind(_named("kind", data))
-    return Alert(key, model, kind, fired, _iso(_time(time)), _line(text))
+    key = _key("azure", essentials.alert_id, essentials.fired_date_time, model, kind)
+    return Alert(key, model, kind, fired, _iso(_time(time, now)), _line(text))
 
 
 def _named(what: str, data: _Data) -> str:
@@ -222,16 +223,19 @@ def _kind(kind: str) -> str:
     return kind.lower()
 
 
-def _time(text: str) -> datetime:
+def _time(text: str, now: float) -> datetime:
+    """The time; .NET's default, and whatever else lies before all clocks, counts as none and so as ``now``."""
     try:
         time = datetime.fromisoformat(text)
+        if time.year < _FIRST_YEAR:
+            return datetime.fromtimestamp(now, UTC)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise _refused(f"{_shown(text)} is not a time", hint="ISO 8601, such as 2026-11-24T06:00:00Z") from None
 
 
 def _iso(time: datetime) -> str:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return time.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def _key(*parts: str) -> str:

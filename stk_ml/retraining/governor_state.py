@@ -9,7 +9,7 @@ from typing import Literal
 
 Action = Literal["rest", "start", "blocked", "wait"]
 Step = Literal["train", "canary", "restore"]
-#: ``refused``: by the gate. ``stopped``: a person ended the canary. ``timeout``: nobody said how it ended.
+#: ``refused``: by the gate. ``stopped``: a person, or broken data, ended the canary. ``timeout``: nobody said how.
 Outcome = Literal["promoted", "refused", "rolled_back", "stopped", "failed", "timeout"]
 
 
@@ -80,13 +80,17 @@ class Retrain:
 
 @dataclass(frozen=True)
 class GovernorState:
-    """All that is remembered of a model: its last windows, open alerts, answered keys, retrains (newest last)."""
+    """All that is remembered of a model: its last windows, open alerts, answered keys, retrains (newest last).
+
+    ``set_back`` is when the clock was seen to have been set back behind what is remembered; empty when it was not.
+    """
 
     model: str
     windows: tuple[Seen, ...] = ()
     alerts: tuple[Alert, ...] = ()
     answered: tuple[str, ...] = ()
     retrains: tuple[Retrain, ...] = ()
+    set_back: str = ""
 
     @property
     def running(self) -> Retrain | None:
@@ -119,5 +123,7 @@ def iso(moment: datetime) -> str:
     Example:
         >>> iso(datetime(2024, 1, 1, 6, tzinfo=UTC))
         '2024-01-01T06:00:00Z'
+        >>> iso(datetime(1, 1, 1, tzinfo=UTC))
+        '0001-01-01T00:00:00Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

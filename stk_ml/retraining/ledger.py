@@ -147,6 +147,12 @@ class RunLedger:
         """The decision of that number; None when there is none."""
         return next(iter(self._entries("WHERE id = ?", number)), None)
 
+    def run(self, key: str) -> Retrain | None:
+        """The run that what has this key has started, however long ago; None when it has started none."""
+        with self._open() as connection:
+            found = connection.execute("SELECT document FROM runs WHERE key = ?", (key,)).fetchone()
+        return msgspec.json.decode(found[0], type=Retrain) if found else None
+
     def runs(self) -> list[Retrain]:
         """Every run there ever was, oldest first."""
         with self._open() as connection:
@@ -169,9 +175,12 @@ class RunLedger:
 
     @staticmethod
     def _is_new(connection: sqlite3.Connection, event: Event) -> bool:
-        """False for an alert that came before, however long ago. A window may be looked at anew."""
+        """False for an alert that came, or was resolved, before, however long ago. A window may be looked at anew."""
         if not isinstance(event, Alert):
             return True
+        resolved = connection.execute("SELECT 1 FROM alerts WHERE key = ? AND kind = 'resolved'", (event.key,))
+        if resolved.fetchone():
+            return False
         values = (event.key, event.kind)
         return connection.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?)", values).rowcount == 1
 

@@ -38,6 +38,7 @@ __all__ = [
     "Retrain",
     "Seen",
     "Step",
+    "broken_data",
     "decide",
     "ended",
     "expired",
@@ -74,9 +75,9 @@ def observe(state: GovernorState, event: Event, now: datetime) -> GovernorState:
     if any(alert.key == event.key for alert in state.alerts):
         return state
     fired = min(instant(event.time), now)
-    if event.kind == "fired" and state.retrains and fired <= instant(state.retrains[-1].seen):
+    if event.kind == "fired" and state.retrains and fired <= _past(state, state.retrains[-1].seen, now):
         return _answer(state, [event.key])
-    return replace(state, alerts=(*state.alerts, replace(event, time=iso(fired)))[-_KEPT_KEYS:])
+    return replace(state, alerts=_capped((*state.alerts, replace(event, time=iso(fired)))))
 
 
 def decide(state: GovernorState, spec: RetrainSpec, now: datetime) -> Decision:
@@ -98,16 +99,17 @@ def decide(state: GovernorState, spec: RetrainSpec, now: datetime) -> Decision:
         >>> decide(state, RetrainSpec(), june).action, status(state, RetrainSpec(), june)
         ('rest', 'cooling')
     """
-    run = state.running
+    run, broken = state.running, broken_data(state)
     if run:
-        until = iso(instant(run.updated) + TIMEOUT)
-        return Decision("wait", f"a retrain is running since {run.started}, step {run.step}", run.key, until)
-    broken = _broken(state)
+        until = iso(_past(state, run.updated, now) + TIMEOUT)
+        reason = f"a retrain is running since {run.started}, step {run.step}"
+        said = f"{reason}; {broken[1]}" if broken else reason
+        return Decision("wait", said, run.key, until, notify=broken is not None)
     if broken:
         return Decision("blocked", broken[1], broken[0], notify=True)
-    cause = _cause(state, spec)
+    cause = _cause(state, spec, now)
     if cause is None:
-        return Decision("rest", _calm(state, spec))
+        return Decision("rest", _calm(state, spec, now))
     key, because, manual = cause
     opened = None if manual else _open_until(state, spec, now)
     if opened:
@@ -116,7 +118,7 @@ def decide(state: GovernorState, spec: RetrainSpec, now: datetime) -> Decision:
     cooled = None if manual else _cooling_until(state, spec, now)
     if cooled:
         return Decision("wait", f"cooling down since {state.retrains[-1].started}: {because}", key, iso(cooled))
-    spent = len(_this_month(state.retrains, now))
+    spent = len(_this_month(state, now))
     if spent >= spec.per_month:
         reason = f"{spent} of {spec.per_month} retrains of {now.astimezone(UTC):%Y-%m} are used: {because}"
         return Decision("wait", reason, key, iso(_next_month(now)))
@@ -134,9 +136,10 @@ def started(state: GovernorState, decision: Decision, now: datetime) -> Governor
     newest = _newest(state)
     seen = max(now, instant(newest.end)) if newest else now
     run = Retrain(decision.key, iso(now), decision.reason, iso(seen), newest.digest if newest else "", updated=iso(now))
-    month = _this_month(state.retrains, now)
+    month = _this_month(state, now)
     kept = state.retrains[-max(_KEPT_RETRAINS, len(month)) :]
-    return replace(_answer(state, [decision.key, *(a.key for a in state.alerts)]), retrains=(*kept, run))
+    state = _answer(state, [decision.key, *(a.key for a in state.alerts)])
+    return replace(state, retrains=(*kept, run), set_back="")
 
 
 def moved(
@@ -177,13 +180,18 @@ def ended(
     state = replace(state, retrains=(*state.retrains[:-1], run))
     if outcome != "promoted":
         return state
-    return _answer(state, [a.key for a in state.alerts if a.kind != "broken" and instant(a.time) <= now])
+    return _answer(state, [a.key for a in state.alerts if a.kind != "broken"])
 
 
 def expired(state: GovernorState, now: datetime, *, alive: bool = False) -> GovernorState:
-    """Ends a retrain of which nothing was heard for :data:`TIMEOUT`, unless its process is alive."""
+    """What time alone changes: ends a retrain of which nothing was heard for :data:`TIMEOUT`, unless its process lives.
+
+    Where the clock was set back, what lies in the future counts as of when that was first seen: a wrong clock silences
+    nobody for longer than a right one.
+    """
+    state = _set_back(state, now)
     run = state.running
-    if run is None or alive or now < instant(run.updated) + TIMEOUT:
+    if run is None or alive or now < _past(state, run.updated, now) + TIMEOUT:
         return state
     return ended(state, run.key, "timeout", f"nothing was heard of it since {run.updated}, step {run.step}", now)
 
@@ -192,13 +200,13 @@ def status(state: GovernorState, spec: RetrainSpec, now: datetime) -> Status:
     """How it stands, in one word: what speaks against a retrain first, then whether one is asked for."""
     if state.running:
         return "running"
-    if _broken(state):
+    if broken_data(state):
         return "blocked"
     if _open_until(state, spec, now):
         return "open"
     if _cooling_until(state, spec, now):
         return "cooling"
-    alarmed = _cause(state, spec) or any(each.says == "alarm" for each in _counting(state, spec)[-1:])
+    alarmed = _cause(state, spec, now) or any(each.says == "alarm" for each in _counting(state, spec, now)[-1:])
     return "alarmed" if alarmed else "resting"
 
 
@@ -238,11 +246,37 @@ def _answer(state: GovernorState, keys: Sequence[str]) -> GovernorState:
     return replace(state, alerts=left, answered=(*state.answered, *added)[-_KEPT_KEYS:])
 
 
+def _capped(alerts: Sequence[Alert]) -> tuple[Alert, ...]:
+    """Without the oldest of too many that fired; what forbids a retrain, or what a person asked for, is never lost."""
+    over = sum(alert.kind == "fired" for alert in alerts) - _KEPT_KEYS
+    dropped = {alert.key for alert in [each for each in alerts if each.kind == "fired"][: max(0, over)]}
+    return tuple(alert for alert in alerts if alert.key not in dropped)
+
+
+def _set_back(state: GovernorState, now: datetime) -> GovernorState:
+    """Notes that the clock was set back; windows that are yet to end are looked at again once they have."""
+    windows = tuple(each for each in state.windows if instant(each.end) <= now)
+    alerts = tuple(replace(each, time=iso(min(instant(each.time), now))) for each in state.alerts)
+    last = state.retrains[-1] if state.retrains else None
+    ahead = last and max(map(instant, filter(None, (last.started, last.seen, last.updated, last.ended)))) > now
+    seen_before = state.set_back and instant(state.set_back) <= now
+    set_back = (state.set_back if seen_before else iso(now)) if ahead else ""
+    return replace(state, windows=windows, alerts=alerts, set_back=set_back)
+
+
+def _past(state: GovernorState, text: str, now: datetime) -> datetime:
+    """A remembered time; one that lies in the future counts as of when the clock was seen to have been set back."""
+    moment = instant(text)
+    if moment <= now:
+        return moment
+    return min(instant(state.set_back), now) if state.set_back else now
+
+
 def _newest(state: GovernorState) -> Seen | None:
     return state.windows[-1] if state.windows else None
 
 
-def _broken(state: GovernorState) -> tuple[str, str] | None:
+def broken_data(state: GovernorState) -> tuple[str, str] | None:
     """Key and reason of what says that the newest data is broken."""
     newest = _newest(state)
     if newest and newest.says == "broken":
@@ -256,27 +290,27 @@ def _key(state: GovernorState, seen: Seen) -> str:
     return f"{state.model}:{seen.digest[:12]}:{seen.end}"
 
 
-def _counting(state: GovernorState, spec: RetrainSpec) -> tuple[Seen, ...]:
+def _counting(state: GovernorState, spec: RetrainSpec, now: datetime) -> tuple[Seen, ...]:
     """The last n windows of the model that is watched now, without those that a retrain has answered."""
     newest, last = _newest(state), state.retrains[-1] if state.retrains else None
     if newest is None:
         return ()
     own = [each for each in state.windows if each.digest == newest.digest]
     if last:
-        own = [each for each in own if instant(each.end) > instant(last.seen)]
+        own = [each for each in own if instant(each.end) > _past(state, last.seen, now)]
         if last.outcome == "promoted" and last.watched == newest.digest:
             calm = next((place for place, each in enumerate(own) if each.says == "calm"), len(own))
             own = own[calm:]
     return tuple(own[-spec.of :])
 
 
-def _cause(state: GovernorState, spec: RetrainSpec) -> tuple[str, str, bool] | None:
+def _cause(state: GovernorState, spec: RetrainSpec, now: datetime) -> tuple[str, str, bool] | None:
     """Key and reason of what asks for a retrain, and whether it is a person."""
     for manual in (True, False):
         for alert in state.alerts:
             if alert.kind == ("manual" if manual else "fired"):
                 return alert.key, alert.reason or f"alert {alert.key}", manual
-    windows = _counting(state, spec)
+    windows = _counting(state, spec, now)
     alarming = [each for each in windows if each.says == "alarm"]
     if not alarming or alarming[-1] is not windows[-1] or len(alarming) < spec.windows:
         return None
@@ -285,8 +319,8 @@ def _cause(state: GovernorState, spec: RetrainSpec) -> tuple[str, str, bool] | N
     return _key(state, alarming[-1]), because, False
 
 
-def _calm(state: GovernorState, spec: RetrainSpec) -> str:
-    windows = _counting(state, spec)
+def _calm(state: GovernorState, spec: RetrainSpec, now: datetime) -> str:
+    windows = _counting(state, spec, now)
     alarming = sum(each.says == "alarm" for each in windows)
     if not windows:
         return "no window since the last retrain alarms" if state.windows else "no window has been looked at yet"
@@ -307,19 +341,19 @@ def _open_until(state: GovernorState, spec: RetrainSpec, now: datetime) -> datet
     """When an open breaker lets one retrain through again; None when it is closed."""
     if not state.retrains or _useless(state) < spec.breaker:
         return None
-    until = instant(state.retrains[-1].ended) + duration(spec.breaker_pause)
+    until = _past(state, state.retrains[-1].ended, now) + duration(spec.breaker_pause)
     return until if now < until else None
 
 
 def _cooling_until(state: GovernorState, spec: RetrainSpec, now: datetime) -> datetime | None:
     if not state.retrains:
         return None
-    until = instant(state.retrains[-1].started) + duration(spec.cooldown)
+    until = _past(state, state.retrains[-1].started, now) + duration(spec.cooldown)
     return until if now < until else None
 
 
-def _this_month(retrains: Sequence[Retrain], now: datetime) -> list[Retrain]:
-    return [run for run in retrains if run.started[:7] == iso(now)[:7]]
+def _this_month(state: GovernorState, now: datetime) -> list[Retrain]:
+    return [run for run in state.retrains if iso(_past(state, run.started, now))[:7] == iso(now)[:7]]
 
 
 def _next_month(now: datetime) -> datetime:

@@ -143,7 +143,7 @@ CRON = HEAD + "  type: cron\n  expression: "
         (CRON + "'0 6 * * *'\n  expresion: x\n" + TAIL, 5, "unknown key 'expresion'"),
         (HEAD + "  type: sundial\n" + TAIL, 3, "sundial"),
         (HEAD + "  type: cron\n" + TAIL, 2, "'expression' is missing"),
-        (HEAD + "  type: recurrence\n  frequency: day\n  interval: 0\n" + TAIL, 5, "at least 1"),
+        (HEAD + "  type: recurrence\n  frequency: day\n  interval: 0\n" + TAIL, 5, "not from 1 to"),
         (HEAD + "  type: recurrence\n  frequency: day\n  interval: 1\n" + TAIL, 2, "at what time of the day"),
         (HEAD + "  type: recurrence\n  frequency: year\n  interval: 1\n" + TAIL, 4, "year"),
         ("name: a b\ntrigger: {type: cron, expression: '0 6 * * *'}\n" + TAIL, 1, "not a name"),
@@ -442,6 +442,62 @@ def test_the_loop_runs_each_time_once_and_long_runs_do_not_pile_up(
 
     loop(daily, launch, clock=clock, wait=clock.wait)
     assert launched == ["often 05:51", "often 05:56", "daily 06:00", "often 06:01", "often 06:06"]
+
+
+def test_an_end_in_the_far_future_is_none_and_one_schedule_that_fails_is_not_the_others_trouble(
+    daily: Schedules, write: Callable[[str], Path]
+) -> None:
+    far = "  time_zone: Hawaiian Standard Time\n  end_time: '9999-12-31T23:59:59'\n"
+    daily.apply(write(CRON.replace("daily", "far") + "'0 6 * * *'\n" + far + TAIL, "far"), now=at("2026-11-01T12:00"))
+    assert daily.get("far").next(at("2026-11-02T00:00")) == at("2026-11-02T16:00")
+    daily.apply(write(CRON.replace("daily", "bad") + "'0 6 * * *'\n" + TAIL, "bad"), now=at("2026-11-01T12:00"))
+    record = daily.folder / "bad" / "schedule.json"
+    record.write_text(record.read_text().replace('"end":""', '"end":"10000-01-01"').replace('"end": ""', '"end": "1"'))
+    (daily.folder / "far" / "last.json").write_text("{")
+    clock, launched, told = Clock("2026-11-02T05:59"), list[str](), list[str]()
+    clock.until = at("2026-11-02T06:03")
+
+    def launch(name: str) -> Process:
+        launched.append(name)
+        daily.run_due(name, lambda schedule: "r", clock=clock)
+        return Process(clock, 1)
+
+    loop(daily, launch, clock=clock, wait=clock.wait, tell=told.append)
+    assert launched == ["daily"]
+    assert [sum(text.startswith(name) for text in told) for name in ("bad", "far")] == [1, 1]
+
+
+@pytest.mark.parametrize("line", ["interval: 99999999999", "interval: 2628001", "interval: 0"])
+def test_an_absurd_interval_is_refused_with_its_line(write: Callable[[str], Path], line: str) -> None:
+    with pytest.raises(DeclarationError, match="interval") as caught:
+        trigger_of(write, f"type: recurrence\nfrequency: minute\n{line}")
+    assert caught.value.line == 5
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+def test_a_start_that_no_clock_shows_is_refused(write: Callable[[str], Path], time: str) -> None:
+    with pytest.raises(DeclarationError, match="out of range"):
+        trigger_of(write, f"type: cron\nexpression: '0 6 * * *'\nstart_time: '{time}'\ntime_zone: Tokyo Standard Time")
+
+
+def test_a_run_noted_under_a_clock_that_was_ahead_silences_nothing(daily: Schedules) -> None:
+    ahead, now = Clock("2030-01-01T07:00"), Clock("2026-11-20T07:00")
+    assert daily.run_due("daily", lambda schedule: "ahead", clock=ahead)
+    run = daily.run_due("daily", lambda schedule: "now", clock=now)
+    assert run is not None
+    assert (run.run, run.due) == ("now", "2026-11-20T06:00:00Z")
+
+
+def test_a_schedule_that_cannot_be_read_is_listed_beside_the_others(write: Callable[[str], Path]) -> None:
+    folder = write(CRON + "'0 6 * * *'\n" + TAIL).parents[2]
+    write(CRON.replace("daily", "other") + "'0 6 * * *'\n" + TAIL, "other")
+    ended(stk(folder, "apply"))
+    next(folder.rglob("daily/schedule.json")).with_name("last.json").write_text("{")
+    shown = ended(stk(folder, "list"))
+    assert "unreadable" in shown
+    assert "other" in shown
+    assert "T06:00" in shown
+    assert len(ended(stk(folder, "crontab")).splitlines()) == 2
 
 
 def test_a_process_that_dies_at_once_is_not_launched_again_and_again(daily: Schedules) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -164,6 +165,24 @@ def test_another_schema_is_refused_with_what_is_taken(change: dict[str, Any], na
 )
 def test_what_differs_from_version_one_is_named(essentials: dict[str, Any], named: str) -> None:
     assert named in str(refused(azure(custom=CUSTOM, **essentials)))
+
+
+@pytest.mark.parametrize("name", ["resolvedDateTime", "severity", "description", "essentialsVersion"])
+def test_what_may_be_absent_may_be_null(name: str) -> None:
+    assert read(azure(custom=CUSTOM, **{name: None})).model == "flight-delay"
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00", "0001-01-01T00:00:00+02:00", "0999-12-31T00:00:00Z"])
+def test_a_time_before_all_clocks_is_that_of_its_coming(time: str) -> None:
+    now = "2026-11-24T06:00:00Z"
+    seconds = datetime.fromisoformat(now).timestamp()
+    assert read(azure(custom=CUSTOM, firedDateTime=time), now=seconds).time == now
+    assert read({"model": "eta", "kind": "quality", "time": time}, now=seconds).time == now
+
+
+def test_one_alert_about_two_models_has_a_key_for_each() -> None:
+    keys = {read(azure(custom={"model": model, "kind": "drift"})).key for model in ("a", "b")}
+    assert len(keys) == 2
 
 
 def test_versions_one_point_something_are_taken() -> None:

@@ -121,6 +121,14 @@ def test_an_alert_is_known_again_after_any_number_of_others(ledger: RunLedger) -
     assert ledger.decide(spec, [fired("c", day=2)], now=JUNE + timedelta(days=2)).decision.action == "start"
 
 
+def test_an_alert_that_was_resolved_before_it_fired_asks_for_nothing_after_any_number_of_others(
+    ledger: RunLedger,
+) -> None:
+    resolved = [Alert(f"a{number}", "resolved", iso(JUNE)) for number in range(400)]
+    ledger.decide(RetrainSpec(), resolved, now=JUNE)
+    assert ledger.decide(RetrainSpec(), [fired("a0")], now=JUNE).decision.action == "rest"
+
+
 def test_every_decision_is_kept_with_its_number_and_reason(ledger: RunLedger) -> None:
     entries = [ledger.decide(RetrainSpec(), [fired("a")], now=JUNE) for _ in range(3)]
     assert [entry.decision.action for entry in entries] == ["start", "wait", "wait"]

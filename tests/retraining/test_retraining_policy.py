@@ -209,6 +209,42 @@ def test_only_a_start_can_be_started_and_only_the_running_one_reported() -> None
         policy.ended(GovernorState("m"), "b", "promoted", "", MAY)
 
 
+@pytest.mark.parametrize("kind", ["broken", "manual"])
+def test_no_number_of_alerts_pushes_out_that_data_is_broken_or_what_a_person_asked_for(kind: Any) -> None:
+    state = policy.observe(GovernorState("m"), Alert("first", kind, iso(MAY), "told"), MAY)
+    for number in range(600):
+        state = policy.observe(state, Alert(f"a{number}", "fired", iso(MAY)), MAY)
+    decision = policy.decide(state, SPEC, MAY)
+    assert (decision.action, decision.key) == ("blocked" if kind == "broken" else "start", "first")
+    assert len(state.alerts) == 257
+
+
+def test_an_alert_of_the_year_one_is_kept_in_a_form_that_can_be_read_again() -> None:
+    state = policy.observe(GovernorState("m"), Alert("b", "broken", "0001-01-01T00:00:00Z", "default date"), MAY)
+    assert policy.decide(state, SPEC, MAY).action == "blocked"
+    assert policy.decide(looked(state, "c"), SPEC, MAY).action == "rest"
+
+
+def test_a_clock_that_was_years_ahead_silences_nobody_for_longer_than_a_right_one() -> None:
+    ahead = MAY + 2000 * DAY
+    state = retrained(policy.observe(GovernorState("m"), Alert("a", "fired", iso(ahead)), ahead), ahead, "failed")
+    state = policy.observe(policy.expired(state, MAY), Alert("b", "fired", iso(MAY)), MAY)
+    assert policy.decide(state, SPEC, MAY).action == "rest", "it fired before the clock was seen to be set back"
+    state = policy.observe(policy.expired(state, MAY + DAY), Alert("c", "fired", iso(MAY + DAY)), MAY + DAY)
+    waits = policy.decide(state, SPEC, MAY + DAY)
+    assert (waits.action, waits.until) == ("wait", iso(MAY + 7 * DAY))
+    assert policy.decide(policy.expired(state, MAY + 7 * DAY), SPEC, MAY + 7 * DAY).action == "start"
+
+
+def test_data_that_breaks_during_a_run_is_told_to_a_person() -> None:
+    state = policy.observe(GovernorState("m"), Alert("a", "fired", iso(MAY)), MAY)
+    state = policy.started(state, policy.decide(state, SPEC, MAY), MAY)
+    state = policy.observe(state, Alert("q", "broken", iso(MAY), "weight in grams"), MAY)
+    waits = policy.decide(state, SPEC, MAY)
+    assert (waits.action, waits.notify) == ("wait", True)
+    assert "weight in grams" in waits.reason
+
+
 class Governor(RuleBasedStateMachine):
     """Any story of looks, alerts, reports, kills and passing time, told to the governor as its ledger tells it."""
 
@@ -220,10 +256,16 @@ class Governor(RuleBasedStateMachine):
         self.starts: list[tuple[datetime, Decision]] = []
         self.alerts: list[Alert] = []
         self.looks: list[MonitorVerdict] = []
+        self.known: set[tuple[str, str]] = set()
+        self.broken: dict[str, datetime] = {}
+        self.passed = timedelta(0)
+        self.passed_at: list[timedelta] = []
 
     def tell(self, *events: policy.Event) -> Decision:
         self.state = policy.expired(self.state, self.now)
-        for event in events:
+        self.broken = {key: min(time, self.now) for key, time in self.broken.items()}
+        for event in filter(self.is_new, events):
+            self.note(event)
             once = policy.observe(self.state, event, self.now)
             assert policy.observe(once, event, self.now) == once, "the same twice changes nothing"
             self.state = once
@@ -232,16 +274,50 @@ class Governor(RuleBasedStateMachine):
             assert self.state.running is None
             newest = self.state.windows[-1] if self.state.windows else None
             assert newest is None or newest.says != "broken"
+            assert not self.broken
+            self.passed_at.append(self.passed)
             self.starts.append((self.now, decision))
             self.state = policy.started(self.state, decision, self.now)
             kept = contracts.encode(self.state)
             assert contracts.msgspec.json.decode(kept, type=GovernorState) == self.state
         return decision
 
+    def is_new(self, event: policy.Event) -> bool:
+        """As the ledger tells it: an alert that came, or was resolved, is not told again."""
+        if isinstance(event, MonitorVerdict):
+            return True
+        told = {(event.key, event.kind), (event.key, "resolved")} & self.known
+        self.known.add((event.key, event.kind))
+        return not told
+
+    def note(self, event: policy.Event) -> None:
+        """Which alerts say that the data is broken, by a model of its own."""
+        if isinstance(event, MonitorVerdict):
+            if not event.broken and event.answer in ("drift", "stable"):
+                end = instant(event.window_end)
+                self.broken = {key: time for key, time in self.broken.items() if time >= end}
+        elif event.kind == "broken":
+            self.broken[event.key] = min(instant(event.time), self.now)
+        elif event.kind == "resolved":
+            self.broken.pop(event.key, None)
+
     @rule(hours=st.integers(0, 24 * 12))
     def time_passes(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
+        self.passed += timedelta(hours=hours)
         self.tell()
+
+    @rule(days=st.sampled_from([1, 40, 400]))
+    def the_clock_is_set_back(self, days: int) -> None:
+        self.now -= days * DAY
+        self.tell()
+
+    @rule(kind=st.sampled_from(["fired", "fired", "resolved"]))
+    def a_storm(self, kind: Any) -> None:
+        first = len(self.alerts)
+        storm = [Alert(f"a{first + number}", kind, iso(self.now)) for number in range(260)]
+        self.alerts += [replace(alert, kind="fired") for alert in storm]
+        self.tell(*storm)
 
     @rule(says=st.sampled_from(["alarm", "alarm", "calm", "unclear", "broken"]), late=st.integers(0, 4))
     def a_look(self, says: str, late: int) -> None:
@@ -275,7 +351,9 @@ class Governor(RuleBasedStateMachine):
     @precondition(lambda self: self.looks)
     @rule(data=st.data())
     def a_look_comes_again(self, data: st.DataObject) -> None:
-        self.tell(data.draw(st.sampled_from(self.looks)))
+        look = data.draw(st.sampled_from(self.looks))
+        if instant(look.window_end) <= self.now:
+            self.tell(look)
 
     @precondition(lambda self: self.state.running)
     @rule(outcome=st.sampled_from(["promoted", "refused", "rolled_back", "failed", "stopped"]), new=st.booleans())
@@ -293,7 +371,7 @@ class Governor(RuleBasedStateMachine):
     def within_the_budget_and_the_cooldown(self) -> None:
         months = [start.strftime("%Y-%m") for start, _ in self.starts]
         assert all(months.count(month) <= self.spec.per_month for month in months)
-        for (before, _), (after, each) in itertools.pairwise(self.starts):
+        for (before, after), (_, each) in zip(itertools.pairwise(self.passed_at), self.starts[1:], strict=True):
             manual = any(alert.key == each.key and alert.kind == "manual" for alert in self.alerts)
             assert manual or after - before >= duration(self.spec.cooldown)
 

@@ -20,6 +20,7 @@ from test_retraining_alerts import azure
 
 from stk_ml.identity.local import DevIssuer
 from stk_ml.retraining import signature
+from stk_ml.retraining.ledger import RunLedger
 
 
 def drift(model: str, id_: object = "1", **more: Any) -> dict[str, Any]:
@@ -248,6 +249,20 @@ def replies(answers: list[Answer], model: str) -> set[str]:
         for answer in answers
         if answer.status < 300 and answer.body["model"] == model
     }
+
+
+def test_a_run_that_is_granted_while_the_process_of_the_last_one_ends_is_carried_out(tmp_path: Path) -> None:
+    folder = project(tmp_path, "eta")
+    with Server(folder) as server:
+        ledger = RunLedger(folder / ".stk" / "monitoring" / "eta", "eta")
+        for number in (1, 2):
+            asked = server.send({"model": "eta", "kind": "request", "id": number})
+            assert asked.body["decision"] == "start"
+            until = time.monotonic() + 60
+            while ledger.state().running is not None:  # ended in the ledger; its process still lives for a moment
+                assert time.monotonic() < until, server.log.read_text()
+                time.sleep(0.002)
+    assert runs(folder, "eta") == 2
 
 
 def test_a_server_that_is_killed_comes_back_to_the_same_decision_and_one_run(tmp_path: Path) -> None:
