@@ -76,12 +76,24 @@ class TelemetryQuality:
         return quality.assess(reference.profile, schema, history, current, facts, now=window.end)
 
     def _ask(self, window: Window) -> _Told:
-        """What the log tells of the window and of those before it; of many windows in a row it is asked once."""
+        """What the log tells of the window and of those before it; what an earlier look has asked is kept."""
         length = window.end - window.start
         since = max(window.start - _HISTORY * length, 0.0)
-        if self._told and self._told.since <= since and window.end <= self._told.until:
-            return self._told
+        told = self._told
+        if told and told.since <= since and window.end <= told.until:
+            return told
         until = max(window.end, window.read_until)
+        if told and told.since <= since <= told.until <= window.start:
+            fresh, old = self._between(told.until, until, length), told
+        else:
+            fresh, old = self._between(since, until, length), _Told(since, since, {}, {}, (), 0)
+        rows = {start: count for start, count in old.rows.items() if start >= since} | dict(fresh.rows)
+        counted = {start: what for start, what in old.counted.items() if start >= since} | dict(fresh.counted)
+        spans = (*(span for span in old.spans if span.end > since), *fresh.spans)
+        self._told = _Told(since, until, rows, counted, spans, old.dropped + fresh.dropped)
+        return self._told
+
+    def _between(self, since: float, until: float, length: float) -> _Told:
         about = (self._reader, self._model, since, until)
         rows: Counter[float] = Counter()
         for each in served(*about, deployment=self._deployment, every=length):
@@ -92,8 +104,7 @@ class TelemetryQuality:
         volume = queries.volume(*about, every=_SPAN, deployment=self._deployment)
         spans = tuple(Span(row.worker, min(row.start, row.begun), row.latest) for row in volume)
         dropped = sum(row.rows for row in queries.dropped(*about, deployment=self._deployment))
-        self._told = _Told(since, until, rows, counted, spans, dropped)
-        return self._told
+        return _Told(since, until, rows, counted, spans, dropped)
 
     def _dropped(self, window: Window) -> int:
         found = queries.dropped(self._reader, self._model, window.start, window.end, deployment=self._deployment)

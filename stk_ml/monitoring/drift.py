@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 #: Columns that cannot be judged do not stand against "stable" when the model gives them less of its attention together.
 NEGLIGIBLE = 0.05
 #: A fourth of the draws tells that a column is far from drifting: its p-value is above this.
-_SHORT, _CLEAR = 4, 0.2
+_SHORT, _CLEAR = 8, 0.2
 #: Fewer days of a reference do not tell how days differ: an effect has to be so many times its floor then.
 _FEW_DAYS, _STRICT = 5, 3.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from stk_ml.telemetry.local import ParquetPredictionLog
 from stk_ml.telemetry.rows import COLUMNS, TABLES, Table
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 #: A query sees the tables that it is given, and nothing else of the machine.
@@ -59,14 +60,22 @@ class LocalLogReader:
         tables = {table: self._read(table, name, parameters) for table in _tables(name)}
         columns = tuple((str(table), tuple(found.column_names)) for table, found in tables.items())
         sql = _sql(name, columns, parameters)
-        with duckdb.connect() as connection:
-            connection.execute(_SETTINGS)
+        with self._database.cursor() as connection:
             for table, found in tables.items():
                 connection.register(table, found)
             try:
                 return _as_told(connection.sql(sql).to_arrow_table())
             except duckdb.Error as error:
                 raise TelemetryError(f"{self.folder} could not be asked for {name}: {error}") from error
+
+    @cached_property
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        """An empty database in memory: to open one takes longer than most queries. Each query has its own cursor."""
+        import duckdb
+
+        database = duckdb.connect()
+        database.execute(_SETTINGS)
+        return database
 
     def _read(self, table: Table, name: str, parameters: dict[str, kusto.Parameter]) -> pa.Table:
         import pyarrow as pa
