@@ -88,7 +88,7 @@ class Replay:
         looks = list(self.monitoring.run(self.clock, start, end, 0.0))
         self._spent("monitor", began)
         for look in looks:
-            self._judge(look.verdict)
+            self._judge(look.verdict, asked)
 
     def _ask(self, start: float, end: float) -> int:
         places = self.rows.between(start, end)
@@ -127,9 +127,9 @@ class Replay:
             labels = pa.table({"prediction_id": names, "outcome": self.rows.labels[places], "known_time": known})
             self.monitoring.ledger.record(labels, now=datetime.fromtimestamp(end, UTC))
 
-    def _judge(self, verdict: MonitorVerdict) -> None:
+    def _judge(self, verdict: MonitorVerdict, asked: int) -> None:
         answer = "broken" if verdict.broken else verdict.answer
-        self.days.append(Day(verdict.window_start, verdict.rows, verdict.version, answer, verdict.alarm))
+        self.days.append(Day(verdict.window_start, asked, verdict.version, answer, verdict.alarm))
         if verdict.alarm:
             decayed = any(found.worse and not found.muted for found in verdict.performance)
             self.note("worse" if decayed else "alarm", verdict.reason, verdict.version)

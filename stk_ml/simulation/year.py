@@ -47,8 +47,8 @@ class Day:
 
     Attributes:
         start: ISO 8601 with Z.
-        rows: scored.
-        version: that answered most of them.
+        rows: asked for.
+        version: that answered most of them, and was looked at.
         answer: of the monitor: drift, stable or insufficient, or ``broken``.
         alarm: whether it alarmed.
     """
