@@ -314,6 +314,9 @@ def instant(text: str, declared: declarations.Declared | None = None, at: declar
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+_LONGEST = timedelta(days=36_525)
+
+
 def duration(text: str) -> timedelta:
     """A length of time: a number and m, h, d or w (minutes, hours, days, weeks).
 
@@ -327,7 +330,13 @@ def duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text)
     if not found:
         raise ValueError(f"{text!r} is not a length of time such as 90m, 36h, 30d or 2w")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    try:
+        length = timedelta(**{_UNITS[found[2]]: float(found[1])})
+    except OverflowError:
+        length = timedelta.max
+    if length > _LONGEST:
+        raise ValueError(f"{text!r} is longer than {_LONGEST.days} days")
+    return length
 
 
 def _duration(declared: declarations.Declared, text: str, at: declarations.Key) -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stk_ml.cli.output import Output
-from stk_ml.errors import IdentityError, MissingLibraryError, SettingError, UsageError
+from stk_ml.errors import IdentityError, MissingLibraryError, SettingError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import socket
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
     from stk_ml.identity.protocol import Caller, TokenVerifier
     from stk_ml.model_policies import RetrainSpec
+    from stk_ml.retraining.inbox import AlertDesk
     from stk_ml.retraining.signature import Secrets
     from stk_ml.settings import Settings
 
+_LOOK = 30.0
 _WAYS = ("any", "token", "signature", "none")
 _SECRET = "vault:alert-signature"  # noqa: S105  a reference
 #: Scopes (or roles) that may send alerts; the second is what Azure Monitor's action groups carry.
@@ -80,7 +83,10 @@ def run_serve(args: argparse.Namespace, out: Output) -> int:
     settings = workspace.settings
 
     def policy_of(model: str) -> RetrainSpec:
-        return model_spec.load(workspace.model_file(model)).retrain
+        try:
+            return model_spec.load(workspace.model_file(model)).retrain
+        except UnknownNameError as error:
+            raise UnknownNameError("model", model, model_spec.names(settings.pipelines) or error.known) from None
 
     desk = AlertDesk(settings.monitoring, policy_of, _Launcher(settings))
     app = create_app(
@@ -95,8 +101,7 @@ def run_serve(args: argparse.Namespace, out: Output) -> int:
     listening = _listen(args.host, args.port)
     if args.auth == "none" and args.host not in ("127.0.0.1", "::1", "localhost"):
         out.say(f"warning: anyone who reaches {args.host} may ask for a retrain (auth is none)")
-    known = [file.parent.name for file in settings.monitoring.glob("*/retraining.db")]
-    for model in desk.resume(known):
+    for model in desk.resume(_known(settings)):
         out.say(f"{model}: goes on with a retrain that was interrupted")
     out.say("takes alerts at http://{}:{}/alerts".format(*listening.getsockname()[:2]))
     config = uvicorn.Config(
@@ -112,8 +117,24 @@ def run_serve(args: argparse.Namespace, out: Output) -> int:
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended in good order
+    threading.Thread(target=_look_again, args=(desk, settings), daemon=True).start()
     uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _known(settings: Settings) -> list[str]:
+    return sorted(file.parent.name for file in settings.monitoring.glob("*/retraining.db"))
+
+
+def _look_again(desk: AlertDesk, settings: Settings) -> None:
+    """Looks at once, and whenever something that waits may be over; at least each :data:`_LOOK` seconds."""
+    import time
+    from datetime import UTC, datetime
+
+    while True:
+        until = desk.look(_known(settings))
+        seconds = (until - datetime.now(UTC)).total_seconds() if until else _LOOK
+        time.sleep(min(max(seconds, 1.0), _LOOK))
 
 
 def run_sign(args: argparse.Namespace, out: Output) -> int:
@@ -140,16 +161,12 @@ class _Launcher:
     """
 
     def __init__(self, settings: Settings) -> None:
-        import threading
-
         self._settings = settings
         self._lock = threading.Lock()
         self._alive: set[str] = set()
         self._wanted: set[str] = set()
 
     def __call__(self, model: str) -> None:
-        import threading
-
         with self._lock:
             if model in self._alive:
                 self._wanted.add(model)

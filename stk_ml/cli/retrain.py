@@ -107,6 +107,9 @@ def _events(model: _Model, args: argparse.Namespace, now: datetime) -> list[Even
     for verdict in verdicts:
         if verdict.model not in ("", model.spec.name):
             raise UsageError(f"the verdict on {verdict.model} says nothing about {model.spec.name}")
+        if not (verdict.window_start and verdict.window_end):
+            hint = "that of two tables tells no time: stk-ml monitor MODEL looks at what was scored"
+            raise UsageError("a verdict without the times of its window cannot be decided on", hint=hint)
     events: list[Event] = [each for each in verdicts if each.window_end <= iso(now)]
     if args.why:
         key = f"manual-{iso(now)[:10]}-{sha256(args.why.encode()).hexdigest()[:10]}"

@@ -63,24 +63,39 @@ class WorkspaceSteps:
         return training.registration
 
     def canary(self, run: Retrain) -> tuple[Canary, str]:
-        """Rolls out on each endpoint that serves the model; the first that rolls back ends it."""
+        """Rolls out on each endpoint that serves the model; the first that rolls back ends it for all.
+
+        A rollout that a person has stopped counts as promoted where that person gave the version all traffic.
+        """
         if self.policy is None:
             return "none", "Not deployed, as asked."
         told = []
         for endpoint in self._endpoints():
             rollout = self._roll(run, endpoint, self.policy)
-            if rollout is not None and rollout.status != "promoted":
+            if rollout is not None and rollout.status != "promoted" and not self._answers(endpoint, rollout.challenger):
                 how: Canary = "rolled_back" if rollout.status == "rolled_back" else "stopped"
                 return how, f"endpoint {endpoint}: {rollout.reason}"
             told.append(f"Answers all requests of endpoint {endpoint}.")
         return ("promoted", " ".join(told)) if told else ("none", "No endpoint serves the model.")
 
     def restore(self, run: Retrain) -> None:
-        """Makes the champion before the run champion again, when the run's version still is."""
+        """Puts the champion before the run back where the run's version is: in the registry, and at the endpoints."""
         registry, name = self.workspace.registry, self.spec.name
-        if run.champion > 0 and run.version and registry.champion(name).version == run.version:
-            why = f"version {run.version} of retrain {run.id} did not stand its canary"
+        if run.champion <= 0:
+            return
+        if registry.champion(name).version == (run.version or registry.champion(name).version) != run.champion:
+            why = f"retrain {run.id} did not come to a good end"
             registry.promote(name, run.champion, why=why, by="stk-ml retrain", at=run.updated)
+        for endpoint in self._endpoints():
+            answering = [each for each in self.workspace.endpoints.status(endpoint).state.deployments if each.traffic]
+            if run.version and any(each.model == name and each.version == run.version for each in answering):
+                self.out.say(f"endpoint {endpoint}: goes back to the version before")
+                self.workspace.endpoints.rollback(endpoint, progress=self.out.say)
+
+    def _answers(self, endpoint: str, deployment: str) -> bool:
+        from stk_ml.cli import deploy
+
+        return deploy.answers_everyone(self.workspace.endpoints, endpoint, deployment)
 
     def _endpoints(self) -> Iterator[str]:
         manager = self.workspace.endpoints

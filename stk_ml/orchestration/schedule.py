@@ -292,6 +292,11 @@ def _job(
     if not file.is_file():
         raise declared.error(f"there is no file {job}", at_job, hint="the path is relative to the schedule's file")
     pipeline = load_pipeline(file)
+    notes += [
+        f"{job}: the step {name} is deterministic: with the same inputs its result comes from the cache"
+        for name, step in pipeline.steps.items()
+        if step.is_deterministic
+    ]
     found = {}
     for name, value in reading.mapping(declared, inputs, (*at, "inputs")).items():
         where = (*at, "inputs", str(name))

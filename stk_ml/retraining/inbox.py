@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from stk_ml.errors import StorageError
+from stk_ml.errors import StkMlError, StorageError
 from stk_ml.model_policies import RetrainSpec
 from stk_ml.retraining import policy
 from stk_ml.retraining.alerts import Alert
 from stk_ml.retraining.ledger import RunLedger
 
+log = logging.getLogger("stk_ml.alerts")
 NAME = "alerts.db"
 _SECONDS = 30.0
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, document TEXT NOT NULL)"
@@ -145,11 +147,28 @@ class AlertDesk:
         return replace(reply, run_status=run.outcome or run.step) if run else reply
 
     def resume(self, models: Sequence[str]) -> list[str]:
-        """Launches the retrains that a killed process has left in flight; of which models."""
-        found = [model for model in models if self._idle(self._ledger(model))]
-        for model in found:
-            self._launch(model)
+        """Launches the retrains that a killed process has left in flight; of which. Damaged ledgers are skipped."""
+        found = []
+        for model in models:
+            with _told(model):
+                if self._idle(self._ledger(model)):
+                    self._launch(model)
+                    found.append(model)
         return found
+
+    def look(self, models: Sequence[str]) -> datetime | None:
+        """Starts what waited until now, and says when to look again; None when nothing waits."""
+        now, waiting = self._clock(), []
+        for model in models:
+            with _told(model):
+                ledger, spec = self._ledger(model), self._policy_of(model)
+                state = policy.expired(ledger.state(), now, alive=ledger.worked_on)
+                decision = policy.decide(state, spec, now)
+                if decision.action == "start" and ledger.decide(spec, now=now).decision.action == "start":
+                    self._launch(model)
+                elif decision.until:
+                    waiting.append(datetime.fromisoformat(decision.until))
+        return min(waiting, default=None)
 
     def _govern(self, alert: Alert) -> Reply:
         spec, ledger = self._policy_of(alert.model), self._ledger(alert.model)
@@ -157,7 +176,11 @@ class AlertDesk:
         decision, running = entry.decision, ledger.state().running
         if decision.action == "start" or self._idle(ledger):
             self._launch(alert.model)
-        run, step = (running.id, running.step) if running else ("", "")
+        mine = ledger.run(alert.key) if alert.fired else None
+        if mine is not None and decision.action != "start":
+            # Another process has decided, or one was killed before it could reply: the alert has started that run.
+            decision, running = policy.Decision("start", mine.because, mine.key), mine
+        run, step = (running.id, running.outcome or running.step) if running else ("", "")
         return Reply(
             alert.reply_key, alert.model, decision.action, decision.reason, entry.time, decision.until, run, step
         )
@@ -168,6 +191,15 @@ class AlertDesk:
     @staticmethod
     def _idle(ledger: RunLedger) -> bool:
         return ledger.state().running is not None and not ledger.worked_on
+
+
+@contextmanager
+def _told(model: str) -> Iterator[None]:
+    """What goes wrong with one model is logged, and does not keep the others waiting."""
+    try:
+        yield
+    except (StkMlError, OSError) as error:
+        log.error("%s: %s", model, error)
 
 
 def event(alert: Alert) -> policy.Alert:

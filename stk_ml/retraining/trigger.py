@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from stk_ml.contracts import ModelVersion, Registration
 from stk_ml.errors import StkMlError
 from stk_ml.model_spec import ModelSpec, instant
-from stk_ml.retraining import window
+from stk_ml.retraining import policy, window
 from stk_ml.retraining.ledger import RunLedger
 from stk_ml.retraining.policy import Retrain
 from stk_ml.retraining.window import TrainingWindow
@@ -33,10 +33,13 @@ class Steps(Protocol):
         """Runs the training pipeline, gate included."""
 
     def canary(self, run: Retrain) -> tuple[Canary, str]:
-        """Deploys ``run.version`` as a watched canary; how that ended, and why."""
+        """Deploys ``run.version`` as a watched canary; how that ended, and why. ``stopped``: it does not answer all."""
 
     def restore(self, run: Retrain) -> None:
-        """Makes ``run.champion`` the champion again, unless it is another's turn by now."""
+        """Makes ``run.champion`` the champion again, unless it is another's turn by now, and has it answer again.
+
+        A run that failed before its version was noted has the version 0: then whatever is champion gives way.
+        """
 
 
 def execute(ledger: RunLedger, spec: ModelSpec, steps: Steps, *, clock: Callable[[], datetime]) -> Retrain | None:
@@ -77,14 +80,23 @@ def _carry(ledger: RunLedger, run: Retrain, spec: ModelSpec, steps: Steps, clock
             return ledger.end(run.key, "refused", reason, now=clock(), version=made.version)
         run = ledger.move(run.key, "canary", version=made.version, reason=reason, now=clock())
     if run.step == "canary":
-        how, why = steps.canary(run)
+        # Data that breaks during a run speaks against what was learned and compared meanwhile.
+        how, why = ("stopped", "") if _broken(ledger) else steps.canary(run)
+        broken = _broken(ledger)
+        if broken or how == "stopped":
+            steps.restore(run)
+            return ledger.end(run.key, "stopped", broken or why, now=clock())
         if how in ("promoted", "none"):
             return ledger.end(run.key, "promoted", f"{run.reason} {why}".strip(), now=clock())
-        if how == "stopped":
-            return ledger.end(run.key, "stopped", why, now=clock())
         run = ledger.move(run.key, "restore", reason=why, now=clock())
     steps.restore(run)
     return ledger.end(run.key, "rolled_back", run.reason, now=clock())
+
+
+def _broken(ledger: RunLedger) -> str:
+    """Why the newest data is known to be broken; empty when it is not."""
+    found = policy.broken_data(ledger.state())
+    return found[1] if found else ""
 
 
 def _promoted(made: ModelVersion, run: Retrain) -> bool:
@@ -98,6 +110,9 @@ def _fail(ledger: RunLedger, key: str, error: Exception, steps: Steps, clock: Ca
     if run is None or run.key != key:
         return
     reason = str(error) if isinstance(error, StkMlError) else f"{type(error).__name__}: {error}"
-    if run.step == "canary":
-        steps.restore(run)
+    try:
+        if run.step != "train" or 0 < run.champion != steps.champion():
+            steps.restore(run)
+    except Exception as again:  # the run has ended all the same, and a person is told
+        reason += f"; the champion before could not be made champion again: {again}"
     ledger.end(key, "failed", f"step {run.step}: {reason}", now=clock())

@@ -41,8 +41,8 @@ class Limits:
     Attributes:
         body_bytes: of one alert.
         seconds: for its body to arrive.
-        rate: alerts a second that one caller may send in the long run; 0 for any number.
-        burst: alerts that one caller may send at once.
+        rate: new alerts a second that one caller may send about one model in the long run; 0 for any number.
+        burst: new alerts that one caller may send about one model at once.
         deciding: decisions in work at once.
     """
 
@@ -93,6 +93,10 @@ class _Desk:
         self._decide, self._slots = decide, asyncio.Semaphore(at_once)
         self._working: dict[str, asyncio.Task[Reply]] = {}
         self._known: OrderedDict[str, Reply] = OrderedDict()
+
+    def knows(self, alert: Alert) -> bool:
+        """Whether it is decided, or being decided."""
+        return alert.reply_key in self._known or alert.reply_key in self._working
 
     async def reply(self, alert: Alert) -> tuple[Reply, bool]:
         """The reply, and whether this alert is the first of its key to come to this process."""
@@ -208,10 +212,13 @@ def create_app(
     async def alerts(request: Request) -> Response:
         """Takes an alert: Azure Monitor's common alert schema, or a generic JSON."""
         caller, body = await door.enter(request)
-        seconds = buckets.take(caller.name)
-        if seconds:
-            raise _RateError(seconds)
-        alert = parse(body, now=time.time())
+        try:
+            alert = parse(body, now=time.time())
+        except RequestError:
+            _pay(buckets, caller.name)
+            raise
+        if not desk.knows(alert):  # Azure sends the same again until it is answered: that costs nothing
+            _pay(buckets, f"{caller.name} {alert.model}")
         reply, first = await desk.reply(alert)
         if first:
             what = "fired" if alert.fired else "resolved"
@@ -253,6 +260,12 @@ def create_app(
         return _undecided(500, {})
 
     return app
+
+
+def _pay(buckets: TokenBuckets, name: str) -> None:
+    seconds = buckets.take(name)
+    if seconds:
+        raise _RateError(seconds)
 
 
 def _answer(reply: Reply, status: int) -> Response:

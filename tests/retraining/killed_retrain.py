@@ -39,13 +39,15 @@ class World:
         gate: whether the gate lets version 2 pass.
         canary_ends: how a rollout of it ends.
         before: called before each change.
-        fails: name of a step that raises.
+        fails: name of a step that raises; ``trained``: what does so once the gate has promoted.
+        breaks: name of a step during which the data is found to be broken.
     """
 
     folder: Path
     gate: bool = True
     canary_ends: Any = "promoted"
     fails: str = ""
+    breaks: str = ""
     before: Any = field(default=lambda: None)
 
     def read(self, name: str) -> int:
@@ -61,6 +63,9 @@ class World:
     def call(self, name: str) -> None:
         with (self.folder / "calls").open("a") as file:
             file.write(f"{name}\n")
+        if name == self.breaks:
+            alert = Alert("q", "broken", "2024-06-01T00:00:00Z", "weight in grams")
+            assert RunLedger(self.folder / "m", "m").decide(SPEC.retrain, [alert], now=JUNE).decision.notify
         if name == self.fails:
             raise OSError(f"the disk of {name} is full")
 
@@ -76,6 +81,8 @@ class World:
             verdict = GateVerdict("better" if self.gate else "worse", self.gate, "by 0.01")
             if self.gate:
                 self.write("champion", 2)
+        if self.fails == "trained":
+            raise OSError("the disk of trained is full")
         aliases = ("champion",) if self.champion() == 2 else ("challenger",)
         return Registration(ModelVersion("m", 2, "bb", aliases=aliases), verdict, Champion("m", before, "aa"), "", "")
 
@@ -87,7 +94,7 @@ class World:
 
     def restore(self, run: Retrain) -> None:
         self.call("restore")
-        if run.champion > 0 and self.read("champion") == run.version:
+        if run.champion > 0 and self.read("champion") == (run.version or self.read("champion")):
             self.write("champion", run.champion)
 
 

@@ -126,6 +126,16 @@ def test_it_rests_is_blocked_and_would_start_as_the_verdicts_say(shop: Shop) -> 
 def test_what_is_mistyped_is_told(shop: Shop) -> None:
     assert "unknown model 'shop-lat'" in shop.stk("retrain", "shop-lat", code=2)["error"]["message"]
     assert "--now" in shop.stk("retrain", "shop-late", "--now", "soon", code=2)["error"]["message"]
+    contracts.write(MonitorVerdict("", 0, "", "", "", "", "", 900, "drift"), shop.folder / "tables.json")
+    refused = shop.stk("retrain", "shop-late", "--dry-run", "--verdict", "tables.json", code=2)
+    assert "without the times of its window" in refused["error"]["message"]
+    file = shop.folder / "pipelines" / "models" / "shop-late.yml"
+    for long in ("9999999999d", "3000000d"):
+        file.write_text(MODEL.replace("of: 3", f"of: 3, cooldown: {long}"))
+        message = shop.stk("retrain", "shop-late", "--status", code=2)["error"]["message"]
+        assert "retrain.cooldown" in message
+        assert "longer than" in message
+    file.write_text(MODEL)
     (shop.monitoring / "verdicts").mkdir(parents=True)
     (shop.monitoring / "verdicts" / "half.json").write_text('{"model": "shop-')
     assert "half.json is not a MonitorVerdict" in shop.stk("retrain", "shop-late", code=1)["error"]["message"]

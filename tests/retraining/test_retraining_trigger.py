@@ -26,7 +26,9 @@ from stk_ml.retraining.policy import Alert, Retrain
         ({"gate": False}, "refused", 1, "train"),
         ({"canary_ends": "none"}, "promoted", 2, "train canary"),
         ({"canary_ends": "rolled_back"}, "rolled_back", 1, "train canary restore"),
-        ({"canary_ends": "stopped"}, "stopped", 2, "train canary"),
+        ({"canary_ends": "stopped"}, "stopped", 1, "train canary restore"),
+        ({"breaks": "train"}, "stopped", 1, "train restore"),
+        ({"breaks": "canary"}, "stopped", 1, "train canary restore"),
     ],
 )
 def test_a_run_ends_as_gate_and_canary_say(
@@ -68,7 +70,7 @@ def test_killed_before_any_change_and_run_again_it_comes_to_the_same_end(
     assert changes >= 5
 
 
-@pytest.mark.parametrize(("step", "champion"), [("train", 1), ("canary", 1)])
+@pytest.mark.parametrize(("step", "champion"), [("train", 1), ("trained", 1), ("canary", 1)])
 def test_a_step_that_fails_ends_the_run_and_gives_the_champion_its_place_back(
     tmp_path: Path, step: str, champion: int
 ) -> None:
@@ -76,7 +78,10 @@ def test_a_step_that_fails_ends_the_run_and_gives_the_champion_its_place_back(
     with pytest.raises(OSError, match="is full"):
         retrain(tmp_path, world)
     (run,) = RunLedger(tmp_path / "m", "m").runs()
-    assert (run.outcome, run.reason) == ("failed", f"step {step}: OSError: the disk of {step} is full")
+    assert (run.outcome, run.reason) == (
+        "failed",
+        f"step {step.removesuffix('ed')}: OSError: the disk of {step} is full",
+    )
     assert world.champion() == champion
 
 
