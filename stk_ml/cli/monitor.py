@@ -14,6 +14,7 @@ when a column drifted or the model has become worse, else 4 when data is broken.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -90,6 +91,8 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
 
 def run_run(args: argparse.Namespace, out: Output) -> int:
     """Looks at what has not been looked at, and shows what was seen."""
+    if not math.isfinite(args.settle):
+        raise UsageError(f"--settle: {args.settle} is no number of seconds", hint="write --settle 60")
     monitoring = _open(args)
     moment = _seconds(args.now, "--now")
     since, until = _seconds(args.since, "--since"), _seconds(args.until, "--until")
@@ -195,6 +198,11 @@ def run_compare(args: argparse.Namespace, out: Output) -> int:
     ]
     heads = ["column", "answer", "what moved", "effect", "floor", "adjusted p", ""]
     out.table("", heads, rows, right=(3, 4, 5))
+    if shown := monitor_compare.performance(found):
+        heads = ["performance", "answer", "reference", "current", "interval", "outcomes known"]
+        out.table("", heads, shown, right=(2, 3, 5))
+    for note in found.notes:
+        out.line(f"note      {note}")
     for reason in found.left_out:
         out.line(f"left out  {reason}")
     if args.out:

@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stk_ml.artifact.profile import Profile
+from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.artifact.profiling import place_days
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
-from stk_ml.contracts import Interval
-from stk_ml.errors import DataError, UnknownNameError
+from stk_ml.errors import DataError, UnknownNameError, UsageError
 from stk_ml.monitor_state import Answer, ColumnVerdict, PerformanceFinding
-from stk_ml.monitoring import counting, tables
+from stk_ml.monitoring import counting, outcomes, tables
 from stk_ml.monitoring.drift import DEFAULTS, DriftSettings, assess, overall
+from stk_ml.monitoring.instants import instants
 from stk_ml.monitoring.joint import ROWS, Joint, tell_apart
+from stk_ml.monitoring.reading import plan
 from stk_ml.monitoring.shapes import Shape, shapes
-from stk_ml.monitoring.tables import Rows, is_text
-from stk_ml.statistics.blocks import make_blocks
-from stk_ml.statistics.bootstrap import metric_interval
-from stk_ml.statistics.differences import difference
-from stk_ml.statistics.metrics import HIGHER_IS_BETTER
+from stk_ml.monitoring.tables import Rows, changed
 from stk_ml.telemetry.histogram import Histogram
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
-#: A text column with more different values than this names its rows rather than describes them.
-MOST_TEXTS = 1000
+Kept = NDArray[np.bool_]
+T = TypeVar("T", ColumnVerdict, Shape)
+#: A column with fewer values in the reference tells nothing but how many are missing.
+FEWEST_ROWS = 30
+#: Numbers from here on are measured smaller: sums and squares of them would be infinite.
+_HUGE = 1e150
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Comparison:
     """What two tables say.
 
     Attributes:
-        verdict: over all columns and the joint view.
-        columns: one per column that can be compared, the prediction last (named ``score``).
+        verdict: over all columns, the joint view and the performance.
+        columns: one per column that can be compared, the prediction last (its kind is ``score``).
         joint: the domain classifier's answer; None when it was not asked.
         joint_columns: those that it tells the tables apart by.
         performance: of the prediction against the target in the current table; empty without both.
@@ -48,6 +50,7 @@ class Comparison:
         reference_rows, current_rows: of the tables.
         shapes: of the columns then and now, for a report.
         joint_p_value: chance that the domain classifier does as well without a change; 1.0 when it was not asked.
+        notes: in what form columns were compared where it is not the one they came in, and rows that were left out.
     """
 
     verdict: Answer
@@ -60,6 +63,7 @@ class Comparison:
     current_rows: int
     shapes: tuple[Shape, ...] = ()
     joint_p_value: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -75,7 +79,10 @@ def compare(
     joint: bool = True,
     seed: int = 0,
 ) -> Comparison:
-    """Bins come from the reference. Half of alpha goes to the single columns, half to the joint view.
+    """Bins come from the reference. The columns, the joint view and the performance take equal parts of alpha.
+
+    Columns of unlike types, empty ones and those gone from the current table are compared as
+    :mod:`stk_ml.monitoring.reading` says. Drift is also a performance that is shown to be worse.
 
     Large Parquet files are counted a piece at a time and are never held in memory whole. Of more than 100,000 rows a
     sample says where the bins of numbers end, and what the joint view looks at; all rows are counted.
@@ -83,21 +90,23 @@ def compare(
     Args:
         reference: gives the bins and the units; a table, or the path of a Parquet file.
         current: is compared with it; the same.
-        target: label column; with a prediction it gives the performance. It is no feature.
+        target: label column; with a prediction it gives the performance, without one it is compared like any column.
         prediction: column of scores.
-        time: column of times; with it, days of the reference say how much days differ. Without it, rows are taken to
-            be independent of each other.
+        time: column of times (:mod:`stk_ml.monitoring.instants`); rows without one are left out.
+            With it, days of the reference say how much days differ. Without it, rows are taken to be independent of
+            each other.
         settings: what counts as drift.
         weights: share of a model's attention per column; columns without one are told, but are no drift of the whole.
             None gives all the same.
-        alpha: chance of saying drift when there is none, and of each interval of the performance to be wrong.
+        alpha: chance of saying drift when there is none.
         joint: ask the domain classifier too (needs scikit-learn).
         seed: of everything drawn.
 
     Raises:
         UnknownNameError: a named column is not in a table.
-        DataError: a table is empty, no column can be compared, or a time or prediction is missing.
-        ColumnContractError: a column is of another type in the current table.
+        UsageError: two columns of a table have one name, or one column has two roles.
+        DataError: a table is empty, no column can be compared, the times are none, the prediction is no number, or
+            the target is neither a number nor of two classes.
 
     Example:
         >>> then = pa.table({"km": np.arange(10_000) % 100, "kind": ["air", "road"] * 5000})
@@ -107,90 +116,75 @@ def compare(
         ('drift', [('km', 'drift'), ('kind', 'stable')])
     """
     before, after = tables.rows(reference), tables.rows(current)
-    for table in (before, after):
-        if not table.rows:
-            raise DataError("a table to compare has no rows", hint="both sides need rows")
-        for name in filter(None, (target, prediction, time)):
-            if name not in table.schema.names:
-                raise UnknownNameError("column", name, table.schema.names)
-    schema, left_out = _schema(before, after, {target, prediction, time})
-    if not schema.fields and not prediction:
-        raise DataError("no column can be compared", hint="; ".join(left_out))
-    then, now = (_times(table, time) for table in (before, after))
-    score = _score(before, after, prediction)
+    _check(before, after, target=target, prediction=prediction, time=time)
+    measured = bool(target and prediction)
+    notes: list[str] = []
+    then, old = _times(before, time, "reference", notes)
+    now, new = _times(after, time, "current table", notes)
+    read = plan(before, after, {prediction, time, *([target] if measured else [])}, prediction)
+    if not read.fields and not prediction:
+        raise DataError("no column can be compared", hint="; ".join(read.left_out))
+    before, after = changed(before, read.before, old), changed(after, read.after, new)
+    schema, score = read.schema, read.score
     step = -(-before.rows // tables.SAMPLE)
-    fields = [*schema.fields, *score]
-    seen, places = tables.sample(before, [field.name for field in fields], step, seed)
+    seen, places = tables.sample(before, [field.name for field in [*read.fields, *score]], step, seed)
     profile, histograms = _counted(schema, score, before, after, seen, then)
     span = 1 if now is None else int((now.max() - now.min()).astype("timedelta64[D]").astype(int)) + 1
-    used = [place for place, name in enumerate(schema.names) if weights is None or weights.get(name, 0.0) > 0]
-    share = alpha / 2 if joint and used else alpha
-    columns = assess(profile, histograms, settings=settings, weights=weights, alpha=share, seed=seed, span=span)
+    heard = {name for name in schema.names if weights is None or weights.get(name, 0.0) > 0} - read.hollow
+    used = [place for place, name in enumerate(schema.names) if name in heard]
+    share = alpha / (1 + bool(joint and used) + measured)
+    scaled = replace(profile, features=tuple(map(_scaled, profile.features)), score=_scaled(profile.score))
+    columns = assess(scaled, histograms, settings=settings, weights=weights, alpha=share, seed=seed, span=span)
+    columns = _enough(columns, profile)
     columns = columns if prediction else columns[:-1]
     told = None
     if joint and used:
         fresh, _ = tables.sample(after, schema.names, max(min(step, after.rows // ROWS), 1), seed)
         told = _joint(schema, used, seen, fresh, None if then is None else then[places], span, share, seed)
-    measured = target and prediction
+    found: tuple[PerformanceFinding, ...] = ()
+    if measured:
+        scores = outcomes.numbers(before, prediction), outcomes.numbers(after, prediction)
+        known = outcomes.read(before, after, target, scores)
+        found = outcomes.performance(known, scores, (then, now), share)
+        notes += [known.note] if known.note else []
+        notes += [] if found else [f"{target}: no performance, since no outcome is known on one side"]
     return Comparison(
-        verdict=_verdict(columns, told),
-        columns=columns,
+        verdict=_verdict(columns, told, found),
+        columns=tuple(_named(prediction, column) for column in columns),
         joint=told.answer if told else None,
         joint_columns=told.columns if told else (),
-        performance=_performance(before, after, target, prediction, then, now, 1 - alpha) if measured else (),
-        left_out=tuple(left_out),
+        performance=found,
+        left_out=tuple(read.left_out),
         reference_rows=before.rows,
         current_rows=after.rows,
-        shapes=tuple(shapes(profile, histograms)),
+        shapes=tuple(_named(prediction, shape) for shape in shapes(profile, histograms)),
         joint_p_value=told.p_value if told else 1.0,
+        notes=(*read.notes, *notes),
     )
 
 
-def _verdict(columns: Sequence[ColumnVerdict], joint: Joint | None) -> Answer:
-    """The joint view can add drift; that it cannot tell does not take back what every column says."""
-    return "drift" if joint and joint.answer == "drift" else overall(columns)
+def _check(before: Rows, after: Rows, **named: str) -> None:
+    roles: dict[str, str] = {}
+    for role, name in named.items():
+        if name in roles:
+            raise UsageError(f"{name!r} is named as {roles[name]} and as {role}", hint="they are different columns")
+        if name:
+            roles[name] = role
+    for table in (before, after):
+        if not table.rows:
+            raise DataError("a table to compare has no rows", hint="both sides need rows")
+        for name in roles:
+            if name not in table.schema.names:
+                raise UnknownNameError("column", name, table.schema.names)
 
 
-def _schema(reference: Rows, current: Rows, special: set[str]) -> tuple[FeatureSchema, list[str]]:
-    fields, left_out = [], []
-    names = [name for name in reference.schema.names if name not in special]
-    both = [name for name in names if name in current.schema.names]
-    texts = counting.texts(reference, [n for n in both if is_text(reference.schema.field(n).type)], MOST_TEXTS)
-    for name in names:
-        found = _field(name, reference.schema.field(name).type, texts)
-        if name not in both:
-            left_out.append(f"{name}: not in the current table")
-        elif isinstance(found, str):
-            left_out.append(f"{name}: {found}")
-        else:
-            fields.append(found)
-    old = set(reference.schema.names)
-    left_out += [f"{name}: not in the reference" for name in current.schema.names if name not in old]
-    return FeatureSchema(tuple(fields)), left_out
-
-
-def _field(name: str, kind: pa.DataType, texts: Mapping[str, set[str] | None]) -> FeatureField | str:
-    types = pa.types
-    if types.is_boolean(kind):
-        return FeatureField(name, "boolean")
-    if types.is_integer(kind):
-        return FeatureField(name, "integer")
-    if types.is_floating(kind) or types.is_decimal(kind):
-        return FeatureField(name, "number")
-    if not is_text(kind):
-        return f"values of type {kind} are not compared"
-    values = texts.get(name)
-    if values is None:
-        return f"text with more than {MOST_TEXTS:,} different values"
-    return FeatureField(name, "category", tuple(sorted(values)))
-
-
-def _score(reference: Rows, current: Rows, name: str) -> list[FeatureField]:
-    """The prediction as a column to count; none when there is none."""
-    if not name:
-        return []
-    kinds = [_number_type(table, name) for table in (reference, current)]
-    return [FeatureField(name, "boolean" if any(map(pa.types.is_boolean, kinds)) else "number")]
+def _verdict(
+    columns: Sequence[ColumnVerdict], joint: Joint | None, performance: Sequence[PerformanceFinding]
+) -> Answer:
+    """The joint view and the performance can add drift; that they cannot tell takes back nothing of the columns."""
+    if (joint and joint.answer == "drift") or any(finding.worse for finding in performance):
+        return "drift"
+    return overall(columns)
 
 
 def _counted(
@@ -245,59 +239,41 @@ def _joint(
     return tell_apart(names, then, now, days=days, span=span, alpha=alpha, seed=seed)
 
 
-def _times(table: Rows, name: str) -> Times | None:
+def _times(table: Rows, name: str, side: str, notes: list[str]) -> tuple[Times | None, Kept | None]:
+    """The times of the rows that have one, and which these are; None where all have."""
     if not name:
-        return None
-    column = table.column(name)
-    if column.null_count:
-        raise DataError(f"time column {name!r} is missing in {column.null_count} of {table.rows} rows")
-    try:
-        return np.asarray(column.cast(pa.timestamp("us")).to_numpy())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"column {name!r} holds no times: {str(error).splitlines()[0]}") from error
+        return None, None
+    found = np.asarray(instants(table.column(name), name).to_numpy(), "datetime64[us]")
+    kept = ~np.isnat(found)
+    if not kept.any():
+        raise DataError(f"column {name!r} of the {side} holds no time at all")
+    if kept.all():
+        return found, None
+    notes.append(f"{name}: {int((~kept).sum()):,} of {table.rows:,} rows of the {side} have no time and are left out")
+    return found[kept], kept
 
 
-def _numbers(table: Rows, name: str) -> Floats:
-    kind, column = _number_type(table, name), table.column(name)
-    return np.asarray((column.cast(pa.int8()) if pa.types.is_boolean(kind) else column).cast(pa.float64()).to_numpy())
-
-
-def _number_type(table: Rows, name: str) -> pa.DataType:
-    kind = table.schema.field(name).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DataError(f"column {name!r} holds {kind}; predictions and targets are numbers")
-    return kind
-
-
-def _performance(
-    reference: Rows,
-    current: Rows,
-    target: str,
-    prediction: str,
-    then: Times | None,
-    now: Times | None,
-    level: float,
-) -> tuple[PerformanceFinding, ...]:
-    before, after = _numbers(reference, target), _numbers(current, target)
-    scores, fresh = _numbers(reference, prediction), _numbers(current, prediction)
-    binary = set(np.unique(before[np.isfinite(before)]).tolist()) <= {0.0, 1.0}
+def _enough(columns: Sequence[ColumnVerdict], profile: Profile) -> tuple[ColumnVerdict, ...]:
+    """Too few values of the reference make bins that the next values miss by chance: they tell no drift."""
     found = []
-    for metric in ("auc", "log_loss", "brier") if binary else ("mae", "rmse"):
-        old = _interval(metric, before, scores, then, level)
-        new = _interval(metric, after, fresh, now, level)
-        if old is None or new is None:
-            continue
-        change = difference(new, old)
-        worse = change.high < 0 if metric in HIGHER_IS_BETTER else change.low > 0
-        better = change.low > 0 if metric in HIGHER_IS_BETTER else change.high < 0
-        told = True if worse else False if better else None
-        known = float(np.isfinite(after).mean())
-        found.append(PerformanceFinding(metric, "measured", new, old.value, told, current.rows, known))
+    for verdict, column in zip(columns, (*profile.features, profile.score), strict=True):
+        missing = sum(column.missing)
+        rows = sum(map(sum, (*column.counts, column.below, column.above, column.other, column.unseen)))
+        few = rows + missing < FEWEST_ROWS or (rows < FEWEST_ROWS and verdict.aspect != "missing")
+        if few and verdict.answer != "insufficient":
+            why = f"{rows} values in the reference are too few, {FEWEST_ROWS} are needed"
+            verdict = replace(verdict, answer="insufficient", detail=why)
+        found.append(verdict)
     return tuple(found)
 
 
-def _interval(metric: str, labels: Floats, scores: Floats, times: Times | None, level: float) -> Interval | None:
-    known = np.isfinite(labels) & np.isfinite(scores)
-    labels, scores = labels[known], scores[known]
-    blocks = make_blocks(len(labels), None if times is None else times[known])
-    return metric_interval(metric, labels, scores, blocks, level=level) if len(labels) else None
+def _scaled(column: ColumnProfile) -> ColumnProfile:
+    """Effects are in units of the reference, so numbers near the largest there are can be measured smaller."""
+    if max(map(abs, column.edges), default=0.0) < _HUGE:
+        return column
+    return replace(column, edges=tuple(edge * 2.0**-600 for edge in column.edges))
+
+
+def _named(name: str, of: T) -> T:
+    """The prediction's verdict or shape, by its own name."""
+    return replace(of, name=name) if name and of.kind == "score" else of

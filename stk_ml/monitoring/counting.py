@@ -101,7 +101,7 @@ def _add(
         cells, missing = place(edges, values)
         known = values[~missing] if missing.any() else values
         low, high = (known.min(), known.max()) if known.size else (np.inf, -np.inf)
-        if not np.isfinite(high - low):
+        if not (np.isfinite(low) and np.isfinite(high)):
             known = known[np.isfinite(known)]
             low, high = (known.min(), known.max()) if known.size else (np.inf, -np.inf)
         tally.low, tally.high = min(tally.low, float(low)), max(tally.high, float(high))

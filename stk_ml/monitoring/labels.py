@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stk_ml.errors import LabelError, StorageError, UsageError
+from stk_ml.errors import DataError, LabelError, StorageError, UsageError
+from stk_ml.monitoring.instants import instants
 from stk_ml.monitoring.maturity import Predictions
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class LabelLedger:
         """Adds labels, all or none.
 
         Args:
-            labels: ``prediction_id`` (text), ``outcome`` (number or boolean), ``known_time`` (timestamp; without a
-                zone it is UTC).
+            labels: ``prediction_id`` (text), ``outcome`` (number or boolean), ``known_time`` (as
+                :func:`stk_ml.monitoring.instants.instants` takes it; without a zone it is UTC).
             now: of recording; of two labels of one prediction known at the same time, the one recorded later counts.
 
         Raises:
@@ -159,7 +160,7 @@ def read_labels(file: str | Path) -> pa.Table:
     r"""Labels from a CSV or Parquet file, as :meth:`LabelLedger.record` takes them.
 
     The prediction is named by a column ``prediction_id``, ``row_id``, or by ``request_id`` and ``row`` (0 where there
-    is no such column). A ``known_time`` is a date or a time in ISO 8601; without a zone it is UTC.
+    is no such column). A ``known_time`` is a time in ISO 8601, without a zone UTC, or Unix time.
 
     Raises:
         StorageError: the file cannot be read.
@@ -187,6 +188,9 @@ def read_labels(file: str | Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         raise StorageError(f"{file} cannot be read: {error}", hint="give CSV with a header, or Parquet") from error
     names = set(table.column_names)
+    if len(names) < table.num_columns:
+        twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+        raise UsageError(f"{file}: column {twice!r} is there several times", hint="rename or remove one of them")
     if "prediction_id" in names:
         return table
     if "row_id" in names:
@@ -241,11 +245,13 @@ def _checked(labels: pa.Table, now: datetime) -> pa.Table:
     if missing:
         raise UsageError(f"labels lack the column {missing[0]!r}", hint=f"they need {', '.join(_COLUMNS)}")
     try:
-        table = labels.select(list(_COLUMNS)).cast(_schema(), safe=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        table = labels.select(list(_COLUMNS))
+        times = instants(table.column("known_time"), "known_time").cast(pa.timestamp("us", "UTC"))
+        table = table.set_column(2, "known_time", times).cast(_schema(), safe=False)
+    except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(
             f"a column of the labels is of another type: {error}",
-            hint="outcome is a number or true or false, known_time a date or time in ISO 8601",
+            hint="outcome is a number or true or false, known_time a time in ISO 8601 or Unix time",
         ) from error
     limit = pa.scalar(now, pa.timestamp("us", "UTC"))
     wrong = {

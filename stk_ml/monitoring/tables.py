@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stk_ml.errors import DataError
+from stk_ml.errors import DataError, UsageError
 
 T = TypeVar("T")
 #: Pieces of a table, each with the place of its first row; a run of them is what one thread takes.
 Pieces = Iterator[tuple[int, pa.Table]]
 Run = Callable[[], Pieces]
+#: Makes another column of one; of a column that is not there, None, and a number of rows too.
+Reader = Callable[[pa.ChunkedArray | None, int], pa.ChunkedArray]
 #: Rows of a piece: few enough for a column of it to stay in the processor's cache.
 PIECE = 65_536
 #: Rows that are enough for what a sample tells: bin edges and the joint view.
@@ -116,20 +118,87 @@ class ParquetRows:
             raise DataError(f"{self._path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
+class Changed:
+    """Another table with some columns read in another way, and some rows left out.
+
+    Args:
+        table: the other one.
+        readers: by column, also of columns that it lacks.
+        kept: (rows,) which rows stay; None for all.
+    """
+
+    def __init__(self, table: Rows, readers: Mapping[str, Reader], kept: NDArray[np.bool_] | None = None) -> None:
+        self._table, self._readers, self._kept = table, readers, kept
+        self._before = None if kept is None else np.append(0, np.cumsum(kept))
+        self.rows = table.rows if kept is None else int(kept.sum())
+        names = dict.fromkeys([*table.schema.names, *readers])
+        types = {field.name: field.type for field in table.schema}
+        none = {name: pa.chunked_array([], kind) for name, kind in types.items()}
+        self.schema = pa.schema([(name, self._read(name, none.get(name), 0).type) for name in names])
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        held = self._table.column(name) if name in self._table.schema.names else None
+        found = self._read(name, held, self._table.rows)
+        return found if self._kept is None else found.filter(pa.array(self._kept))
+
+    def runs(self, names: Sequence[str]) -> Iterator[Run]:
+        """Those of the other table."""
+        known = self._table.schema.names
+        for run in self._table.runs([name for name in names if name in known] or known[:1]):
+            yield partial(self._pieces, run, names)
+
+    def _pieces(self, run: Run, names: Sequence[str]) -> Pieces:
+        for start, piece in run():
+            first = start
+            if self._kept is not None and self._before is not None:
+                first = int(self._before[start])
+                piece = piece.filter(pa.array(self._kept[start : start + piece.num_rows]))
+            held = {name: piece.column(name) for name in piece.column_names}
+            columns = [self._read(name, held.get(name), piece.num_rows) for name in names]
+            yield first, pa.table(columns, names=list(names))
+
+    def _read(self, name: str, column: pa.ChunkedArray | None, rows: int) -> pa.ChunkedArray:
+        return self._readers[name](column, rows) if name in self._readers else column
+
+
+def changed(table: Rows, readers: Mapping[str, Reader], kept: NDArray[np.bool_] | None = None) -> Rows:
+    """As :class:`Changed`; a table in memory is changed at once.
+
+    Example:
+        >>> found = changed(rows(pa.table({"km": [1, 2]})), {"mi": lambda _, rows: pa.chunked_array([[0.0] * rows])})
+        >>> found.schema.names, found.column("mi").to_pylist()
+        (['km', 'mi'], [0.0, 0.0])
+    """
+    if not readers and kept is None:
+        return table
+    found = Changed(table, readers, kept)
+    if not isinstance(table, Memory):
+        return found
+    names = found.schema.names
+    return Memory(pa.table([found.column(name) for name in names], names=names))
+
+
 def rows(table: pa.Table | Path) -> Rows:
     """A table, or the path of a Parquet file, which is read piece by piece when it is large.
 
     Raises:
         DataError: the file cannot be read.
+        UsageError: two columns have one name.
 
     Example:
         >>> rows(pa.table({"km": [1.0, 2.0]})).rows
         2
     """
-    if isinstance(table, Path):
-        file = ParquetRows(table)
-        return file if file.size > _SMALL else Memory(file.read())
-    return Memory(table)
+    found: Rows = ParquetRows(table) if isinstance(table, Path) else Memory(table)
+    names = found.schema.names
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        where = f"{table}: " if isinstance(table, Path) else ""
+        raise UsageError(
+            f"{where}column {twice[0]!r} is there {names.count(twice[0])} times", hint="rename one of them"
+        )
+    return Memory(found.read()) if isinstance(found, ParquetRows) and found.size <= _SMALL else found
 
 
 def over_pieces(table: Rows, names: Sequence[str], work: Callable[[Pieces], T]) -> Iterator[T]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -189,3 +190,18 @@ def test_many_labels_are_read_in_seconds(tmp_path):
     found = ledger.known(NOW)
     assert found.num_rows == 210_000
     assert sum(found.column("records").to_pylist()) == 250_000
+
+
+def test_known_times_are_unix_times_of_any_unit(tmp_path: Path) -> None:
+    for place, known in enumerate((1_370_000_000, 1_370_000_000_000, 1_370_000_000.0, "2013-05-31T11:33:20Z")):
+        ledger = LabelLedger(tmp_path / str(place))
+        ledger.record(pa.table({"prediction_id": ["a"], "outcome": [1.0], "known_time": [known]}), now=NOW)
+        assert ledger.known(NOW)["known_time"][0].as_py().isoformat() == "2013-05-31T11:33:20+00:00"
+    with pytest.raises(UsageError, match="no times"):
+        ledger.record(pa.table({"prediction_id": ["a"], "outcome": [1.0], "known_time": [300]}), now=NOW)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dup.csv").write_text("row_id,outcome,outcome,known_time\na,1,0,2013-01-01\n")
+    with pytest.raises(UsageError, match="'outcome' is there several times"):
+        read_labels(tmp_path / "dup.csv")
