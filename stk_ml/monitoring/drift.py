@@ -12,6 +12,7 @@ from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.contracts import Interval
@@ -153,7 +154,8 @@ def assess(
     def look(column: tuple[ColumnProfile, Histogram | None, Sequence[str]]) -> _Tested:
         return _test(*column, settings, seed, span, day)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # drawing lets go of the interpreter's lock
+    # Drawing lets go of the interpreter's lock; threads of BLAS beside these would only be in the way.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         tested = list(pool.map(look, columns))
     used = np.array([share > 0 and test.null is not None for share, test in zip(attention, tested, strict=True)])
     adjusted = _adjust(np.array([test.p_value for test in tested]), used)

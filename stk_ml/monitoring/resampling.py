@@ -148,7 +148,7 @@ class Null:
         contrast = self._ruler.contrast(rows, base)
         return np.concatenate([self._ruler.effects(rows, base), contrast[..., None]], axis=-1)
 
-    def interval(self, observed: float, aspect: int, level: float = 0.95, draws: int = 400) -> Interval:
+    def interval(self, observed: float, aspect: int, level: float = 0.95, draws: int = 200) -> Interval:
         """An observed effect with its interval: chance adds to an effect, so the percentiles are reflected.
 
         Draws of a window and a reference as different as these scatter around what they drew from; what they
