@@ -91,7 +91,10 @@ class Server:
 
 
 def storm(servers: Sequence[Server], alerts: Iterable[Any], *, threads: int = 8) -> list[Answer]:
-    """Sends all alerts over kept connections, from several threads, turn by turn to the servers."""
+    """Sends all alerts over kept connections, from several threads, turn by turn to the servers.
+
+    An alert that is answered with 429 is sent again after as long as the answer says.
+    """
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for alert in alerts:
         waiting.put(alert)
@@ -103,8 +106,13 @@ def storm(servers: Sequence[Server], alerts: Iterable[Any], *, threads: int = 8)
             with contextlib.suppress(queue.Empty), contextlib.closing(connection):
                 while True:
                     body = json.dumps(waiting.get_nowait()).encode()
-                    headers = {signature.HEADER: signature.sign(secret, body, now=time.time())}
-                    answers.append(_ask(connection, "POST", "/alerts", body, headers))
+                    while True:
+                        headers = {signature.HEADER: signature.sign(secret, body, now=time.time())}
+                        answer = _ask(connection, "POST", "/alerts", body, headers)
+                        if answer.status != 429:
+                            break
+                        time.sleep(float(answer.headers["retry-after"]))
+                    answers.append(answer)
         except BaseException as error:
             troubles.append(error)
 

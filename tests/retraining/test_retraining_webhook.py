@@ -200,7 +200,10 @@ def mixed(count: int, seed: int) -> list[Any]:
             draw.choices(
                 [
                     drift(model),
-                    azure(custom={"model": model, "kind": "performance"}),
+                    azure(
+                        custom={"model": model, "kind": "performance"},
+                        monitorCondition="Resolved" if model == "calm" else "Fired",
+                    ),
                     drift(model, number % 150),
                     drift(model, number % 150, fired=False),
                     {"model": model, "kind": "boredom"},
@@ -215,7 +218,7 @@ def mixed(count: int, seed: int) -> list[Any]:
 @pytest.mark.slow
 def test_a_storm_of_alerts_at_two_servers_is_one_run_per_model(tmp_path: Path) -> None:
     folder = project(tmp_path, "storm", "calm", "broken", "steady")
-    with Server(folder, "--rate", "0") as one, Server(folder, "--rate", "0") as two:
+    with Server(folder) as one, Server(folder) as two:
         one.send({"model": "broken", "kind": "quality", "id": "b"})
         same = [drift("steady", "same")] * 5_000
         answers = storm([one, two], [*same, *mixed(5_000, seed=7)], threads=8)
