@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +23,13 @@ from stk_ml.monitoring.drift import DriftSettings
 from stk_ml.monitoring.events import LogAnnouncer
 from stk_ml.monitoring.judge import Judge
 from stk_ml.monitoring.labelled import LabelledPerformance
-from stk_ml.monitoring.labels import LabelLedger, Recorded, read_labels
+from stk_ml.monitoring.labels import LabelLedger, Recorded, matching, prediction_ids, read_labels
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.run import run
 from stk_ml.monitoring.samples import Samples
 from stk_ml.monitoring.store import Look, MonitorFolder
 from stk_ml.monitoring.windows import LogWindows
+from stk_ml.telemetry import queries
 from stk_ml.telemetry.local import ParquetPredictionLog
 from stk_ml.telemetry.local_reader import LocalLogReader
 
@@ -120,9 +123,22 @@ class Monitoring:
             if odd:
                 several = f"{file} holds outcomes that are neither 0 nor 1: {', '.join(sorted(map(str, odd))[:3])}"
                 raise LabelError(several, hint=f"{self.name} tells two classes apart")
-        return self.ledger.record(labels, now=now)
+        recorded = self.ledger.record(labels, now=now)
+        ids = labels.column("prediction_id").unique().to_pylist()
+        return replace(recorded, matched=matching(ids, self._logged(now.timestamp())))
 
-    def calibrate(self, seed: int) -> Calibration:
+    def _logged(self, now: float) -> Iterator[list[str]]:
+        """Ids of the logged predictions, window by window, the newest first."""
+        first = LogWindows(self._reader, self.name, self.length).first(now)
+        end = now
+        while first is not None and end > first:
+            # A request's rows are never in two windows, so windows are cut where the monitor cuts them.
+            start = math.floor((end - 1e-6) / self.length) * self.length
+            made = queries.predictions(self._reader, self.name, start, end).sort_by("time")
+            yield prediction_ids(made.column("request_id").to_pylist(), made.column("row_id").to_pylist())
+            end = start
+
+    def calibrate(self, seed: int, *, joint: bool = True) -> Calibration:
         """See :func:`stk_ml.monitoring.calibrate.calibrate`; of the model that serves, else of the champion."""
         serving = _serving(self._workspace, self.name)
         reference = Reference.load(serving.folder if serving else self._workspace.registry.download(self.name))
@@ -132,6 +148,7 @@ class Monitoring:
             settings=DriftSettings.of(self.settings),
             weights=reference.weights,
             per_year=self.settings.false_alarms_per_year,
+            joint=joint,
             span=max(round(self.length / 86_400), 1),
             seed=seed,
         )

@@ -15,6 +15,7 @@ from stk_ml.monitoring.joint import Joint
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.shapes import Shape, shapes
 from stk_ml.monitoring.windows import Window
+from stk_ml.statistics.metrics import TITLES
 from stk_ml.telemetry.histogram import Histogram
 from stk_ml.telemetry.served import Served
 
@@ -158,11 +159,10 @@ def reason(
         about = f"{first.column} ({first.check})" if first.column else f"({first.check})"
         more = f", and {len(quality) - 1} more" if len(quality) > 1 else ""
         return f"The data is broken: {about} {first.detail}{more}."
-    said = [
-        f"{finding.metric} is {finding.value.value:.3g}{finding.since and f' since {finding.since[:10]}'}, "
-        f"it was {finding.reference:.3g}"
-        for finding in worse[:1]
-    ]
+    said = []
+    for finding in worse[:1]:
+        title, since = TITLES.get(finding.metric, finding.metric), finding.since and f" since {finding.since[:10]}"
+        said.append(f"{title} is {finding.value.value:.3g}{since}, it was {finding.reference:.3g}")
     moved = [column for column in columns if column.answer == "drift" and column.weight > 0]
     moved.sort(key=lambda column: -column.effect.value / (column.floor or 1.0))
     if moved:

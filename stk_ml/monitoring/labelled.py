@@ -42,6 +42,9 @@ class LabelledPerformance:
     13 in a year. Until the ledger holds a label nothing is asked of the log: an estimate that was never graded is muted
     anyway.
 
+    False alarms of performance are not those of the yearly budget: the chance of one per metric is at most 5% in all
+    looks at the group since a digest went live, and 2% in all looks at each block of 28 days.
+
     Args:
         reader: of the log.
         model: its name.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _COLUMNS = ("prediction_id", "outcome", "known_time")
+_OF_REQUEST = re.compile(r".+#\d+", re.S)
 _FORMAT = "%Y%m%dT%H%M%S%fZ"
 
 
@@ -59,11 +61,13 @@ class Recorded:
         rows: labels that were handed in.
         file: that holds them.
         again: whether they were there already.
+        matched: their predictions that the log holds (:func:`matching`); None when nobody has looked.
     """
 
     rows: int
     file: Path
     again: bool = False
+    matched: int | None = None
 
 
 class LabelLedger:
@@ -165,6 +169,7 @@ def read_labels(file: str | Path) -> pa.Table:
     Raises:
         StorageError: the file cannot be read.
         UsageError: a column is missing.
+        LabelError: a request or the number of its row is missing or no such thing.
 
     Example:
         >>> import tempfile
@@ -199,9 +204,38 @@ def read_labels(file: str | Path) -> pa.Table:
         raise UsageError(
             f"{file} names no prediction", hint="give a column prediction_id, or row_id, or request_id and row"
         )
+    requests = table.column("request_id").to_pylist()
     rows = table.column("row").to_pylist() if "row" in names else [0] * table.num_rows
-    ids = [f"{request}#{row}" for request, row in zip(table.column("request_id").to_pylist(), rows, strict=True)]
+    ids = [f"{request or ''}#{row}" for request, row in zip(requests, rows, strict=True)]
+    first = 0 if Path(file).suffix == ".parquet" else 2  # a CSV file begins with its header, in line 1
+    for place, name in enumerate(ids):
+        if not _OF_REQUEST.fullmatch(name):
+            where = f"{'line' if first else 'row'} {place + first}"
+            raise LabelError(
+                f"{file}, {where}: request {requests[place]!r}, row {rows[place]!r} name no prediction",
+                hint="row is the place of the prediction in its request, from 0 on",
+            )
     return table.append_column("prediction_id", pa.array(ids, pa.string()))
+
+
+def matching(ids: Iterable[str], predictions: Iterable[Sequence[str]]) -> int:
+    """How many predictions are among those that the log holds; reading stops when all were found.
+
+    Args:
+        ids: as labels name them.
+        predictions: ids of logged predictions, in parts (:func:`prediction_ids`).
+
+    Example:
+        >>> matching(["a#0", "a#0", "b#7"], [["a#0", "a#1"], ["c#0"]])
+        1
+    """
+    wanted = set(ids)
+    count = len(wanted)
+    for part in predictions if wanted else ():
+        wanted.difference_update(part)
+        if not wanted:
+            break
+    return count - len(wanted)
 
 
 def attach(labels: pa.Table, ids: Sequence[str], times: Floats, scores: Floats) -> Predictions:

@@ -123,7 +123,7 @@ def advice(verdict: MonitorVerdict) -> list[str]:
         columns = _listed(sorted({finding.column for finding in verdict.quality if finding.column}))
         found.append(f"Mend the data first{f': {columns}' if columns else ''}. Nothing is retrained on it until then.")
     if worse and not verdict.broken:
-        metrics = _listed([TITLES.get(p.metric, p.metric) for p in worse])
+        metrics = _listed(list(dict.fromkeys(TITLES.get(p.metric, p.metric) for p in worse)))
         found.append(f"The model has become worse ({metrics}). Retrain it: stk-ml retrain {name}")
     if used and not verdict.broken:
         found.append(f"Find out why {_listed(used)} moved: a change of the business, of a source or of its code?")

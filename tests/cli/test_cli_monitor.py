@@ -277,15 +277,35 @@ def test_labels_from_parquet_and_from_no_file(shop: Shop, tmp_path: Path) -> Non
     assert "is no file" in shop.ran("monitor", "labels", MODEL, "gone.csv", code=2).err
 
 
+def test_labels_tell_how_many_predictions_they_name(shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("row_id,outcome,known_time\nP0-1,1,2024-05-13\nP11-399,1,2024-05-13\nnobody,0,2024-05-13\n")
+    assert (
+        "2 predictions that the log holds so far are named by them"
+        in shop.ran("monitor", "labels", MODEL, str(file)).out
+    )
+    file.write_text("request_id,row,outcome,known_time\nother,0,1,2024-05-13\n")
+    said = shop.ran("monitor", "labels", MODEL, str(file)).out
+    assert "0 predictions that the log holds so far are named by them" in said
+    assert "none of them: labels name a prediction by its row_id" in said
+    assert json.loads(shop.ran("--json", "monitor", "labels", MODEL, str(file)).out)["matched"] == 0
+    file.write_text("row_id,outcome,known_time\n")
+    empty = shop.ran("monitor", "labels", MODEL, str(file)).out
+    assert "holds a header and no labels" in empty
+    assert "recorded" not in empty
+
+
 def test_calibrate_tells_false_alarms_and_what_would_be_seen(shop: Shop) -> None:
     text = shop.ran("monitor", "calibrate", MODEL).out
     measured = re.search(
-        r"false alarms per year +([\d.]+) \(95%: ([\d.]+) to ([\d.]+)\), declared 1: not refuted", text
+        r"false alarms per year +([\d.]+) \(95%: ([\d.]+) to ([\d.]+)\), declared 0.5: not refuted", text
     )
     assert measured
     assert float(measured[2]) <= float(measured[1]) <= float(measured[3])
     assert "100 windows of 1d without drift" in text
     assert re.search(r"km +0.4 +100% +100% +100% +100%", text)
     kept = json.loads((shop.folder / "monitoring" / MODEL / "calibration.json").read_text())
-    assert kept["declared"] == 1.0
+    assert kept["declared"] == 0.5
+    assert "the other half is the joint view's" in text
+    assert "levels of their own" in " ".join(shop.ran("monitor", "calibrate", "--help", code=0).out.split())
     assert {each["column"] for each in kept["power"]} == {"km", "mode", "score"}

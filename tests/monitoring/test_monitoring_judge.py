@@ -105,7 +105,7 @@ def test_a_worse_model_alarms_without_drift_unless_the_estimate_is_muted(muted: 
     verdict = judged(history(60), JANUARY, now(10.0), performance=lambda *_: (worse,))
     assert verdict.answer != "drift"
     assert verdict.alarm == alarm
-    assert ("Auc is 0.6, it was 0.8" in verdict.reason) == alarm
+    assert ("AUC is 0.6, it was 0.8" in verdict.reason) == alarm
 
 
 def column(name: str, answer: Any, weight: float = 0.2) -> ColumnVerdict:

@@ -171,6 +171,26 @@ def test_a_file_without_ids_or_that_is_no_table_is_refused(tmp_path):
         read_labels(tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize("row", ["zero", "", "-1", "1.5"])
+def test_a_row_that_is_no_number_is_refused_with_its_line(tmp_path, row):
+    (tmp_path / "labels.csv").write_text(
+        f"request_id,row,outcome,known_time\nq7,0,1,2013-07-02T08:00:00Z\nq8,{row},1,2013-07-02T08:00:00Z\n"
+    )
+    with pytest.raises(LabelError, match="line 3: request 'q8', row"):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_a_request_without_a_name_is_refused_with_its_line(tmp_path):
+    (tmp_path / "labels.csv").write_text("request_id,outcome,known_time\n,1,2013-07-02T08:00:00Z\n")
+    with pytest.raises(LabelError, match="line 2: request '', row 0 name no prediction"):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_a_header_alone_records_nothing(tmp_path):
+    (tmp_path / "labels.csv").write_text("row_id,outcome,known_time\n")
+    assert LabelLedger(tmp_path / "ledger").record(read_labels(tmp_path / "labels.csv"), now=NOW).rows == 0
+
+
 def test_labels_meet_their_predictions(tmp_path):
     ledger = LabelLedger(tmp_path)
     ledger.record(_labels(["r#1", "parcel", "unknown"], [1.0, 0.0, 1.0]), now=NOW)

@@ -155,6 +155,13 @@ def test_what_matters_most_comes_first(verdict: MonitorVerdict, expected: str, f
     assert f'class="answer {expected}"' in render(verdict, SHAPES, PAST)
 
 
+def test_a_metric_is_named_once_however_many_groups_show_it() -> None:
+    losses = [replace(VERDICT.performance[0], metric=name) for name in ("auc", "auc", "log_loss", "log_loss")]
+    assert advice(replace(VERDICT, performance=tuple(losses)))[0].startswith(
+        "The model has become worse (AUC, log loss)."
+    )
+
+
 def test_a_report_of_many_looks_stays_small_and_quick() -> None:
     wide = replace(VERDICT, columns=tuple(column(f"column {place}") for place in range(25)))
     text = render(wide, [shape(f"column {place}") for place in range(25)], [wide] * 400)
