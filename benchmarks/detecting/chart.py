@@ -39,7 +39,7 @@ def draw(found: Mapping) -> str:
     parts.append(
         f'<g transform="translate(0,{top})">{"".join(_alarms(found["false_alarms"], names, found["alpha"]))}</g>'
     )
-    top += 250
+    top += 266
     for peer, rate, rows in _panels(found.get("delays", {})):
         title = f"Windows until the alarm: {_TOLD[peer]}, and stk-ml at the same false-alarm rate"
         parts.append(f'<g transform="translate(0,{top})">{"".join(_delays(title, rate, peer, rows))}</g>')
@@ -79,6 +79,12 @@ def _alarms(cells: Sequence[Mapping], names: Sequence[str], declared: float) -> 
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             yield f'<polyline points="{path}" fill="none" stroke="{_MARKS[name][0]}" stroke-width="1.5"/>'
             yield from (_mark(name, x, y) for x, y in points)
+    asked = [
+        f"{_TOLD[name]} {min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{_TOLD[name]} {counts[0]}"
+        for name in names
+        if (counts := [cell["rates"][name]["windows"] for cell in cells])
+    ]
+    yield f'<text class="n" x="0" y="{y0 + high + 40}">Windows behind each mark: {", ".join(asked)}</text>'
 
 
 def _panels(delays: Mapping) -> Iterator[tuple[str, str, list[tuple[str, float, float]]]]:
