@@ -80,8 +80,8 @@ def configure(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) 
         parents=[model],
         help="false alarms per year on its stable history",
         description="Replays the columns and the score over the stable history of the model that serves. The "
-        "classifier over all columns takes half of the declared false alarms and is not replayed; performance has "
-        "levels of their own: intervals that hold with 95%% since the model went live and with 98%% per 28 days.",
+        "classifier over all columns takes half of the declared false alarms and is not replayed; alarms of "
+        "performance have levels of their own: 5%% per metric since the model went live, 2%% per block of 28 days.",
     )
     calibrate.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws")
     calibrate.add_argument("--no-joint", action="store_true", help="as monitor run --no-joint")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from stk_ml.workspace import Workspace
 
 _SPLIT = "test."
+#: Windows of predictions that are read at once to find those of labels.
+_AT_ONCE = 7
 
 
 class Monitoring:
@@ -117,6 +119,9 @@ class Monitoring:
         Raises:
             LabelError: also when the model tells two classes apart and an outcome is none of them.
         """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         labels = read_labels(file)
         if self.spec and self.spec.problem == "binary" and "outcome" in labels.column_names:
             odd = set(labels.column("outcome").unique().to_pylist()) - {0, 1, None}
@@ -124,16 +129,18 @@ class Monitoring:
                 several = f"{file} holds outcomes that are neither 0 nor 1: {', '.join(sorted(map(str, odd))[:3])}"
                 raise LabelError(several, hint=f"{self.name} tells two classes apart")
         recorded = self.ledger.record(labels, now=now)
+        known = pc.max(labels.column("known_time").cast(pa.timestamp("us", "UTC"), safe=False)).as_py()
         ids = labels.column("prediction_id").unique().to_pylist()
-        return replace(recorded, matched=matching(ids, self._logged(now.timestamp())))
+        # Nothing is known of a prediction before it was made.
+        return replace(recorded, matched=matching(ids, self._logged(known.timestamp()))) if ids else recorded
 
-    def _logged(self, now: float) -> Iterator[list[str]]:
-        """Ids of the logged predictions, window by window, the newest first."""
-        first = LogWindows(self._reader, self.name, self.length).first(now)
-        end = now
+    def _logged(self, until: float) -> Iterator[list[str]]:
+        """Ids of the logged predictions, some windows at once, the newest first."""
+        first = LogWindows(self._reader, self.name, self.length).first(until)
+        end = math.ceil(until / self.length) * self.length
         while first is not None and end > first:
             # A request's rows are never in two windows, so windows are cut where the monitor cuts them.
-            start = math.floor((end - 1e-6) / self.length) * self.length
+            start = max(end - _AT_ONCE * self.length, first)
             made = queries.predictions(self._reader, self.name, start, end).sort_by("time")
             yield prediction_ids(made.column("request_id").to_pylist(), made.column("row_id").to_pylist())
             end = start

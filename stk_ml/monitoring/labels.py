@@ -183,7 +183,7 @@ def read_labels(file: str | Path) -> pa.Table:
     import pyarrow.csv as csv
     import pyarrow.parquet as pq
 
-    texts = {name: pa.string() for name in ("prediction_id", "row_id", "request_id")}
+    texts = {name: pa.string() for name in ("prediction_id", "row_id", "request_id", "row")}
     try:
         if Path(file).suffix == ".parquet":
             table = pq.read_table(file)
