@@ -309,3 +309,10 @@ def test_calibrate_tells_false_alarms_and_what_would_be_seen(shop: Shop) -> None
     assert "the other half is the joint view's" in text
     assert "levels of their own" in " ".join(shop.ran("monitor", "calibrate", "--help", code=0).out.split())
     assert {each["column"] for each in kept["power"]} == {"km", "mode", "score"}
+
+
+def test_the_columns_are_looked_at_together_unless_it_is_said_not_to(shop: Shop) -> None:
+    assert shop.first[-1]["joint"] in ("stable", "insufficient")
+    shop.days(CALM, CALM + 1)
+    [alone] = shop.look(CALM + 1, "--no-mlflow", "--no-joint")
+    assert alone["joint"] is None

@@ -12,6 +12,8 @@ from scipy.stats import binom
 
 from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.monitoring.drift import DriftSettings, assess, in_season, overall
+from stk_ml.monitoring.effects import Ruler, day_cells
+from stk_ml.monitoring.resampling import variation
 
 #: Without floors only the test stands between chance and an alarm.
 BARE = DriftSettings(number=1e-9, category=1e-9, rate=1e-9, draws=1000)
@@ -204,3 +206,26 @@ def test_a_rare_value_that_becomes_twice_as_frequent_is_found_in_500_rows() -> N
         for seed, cells in enumerate(rng.multinomial(500, after, size=40))
     ]
     assert np.mean(np.array(looks) <= 0.05) >= 0.7  # by total variation alone it was 0.4
+
+
+def test_days_that_resemble_each_other_count_as_fewer() -> None:
+    """Levels that stay for weeks: a day that goes on from there is no news."""
+    world = World(days=40, columns=1, effect=0.3, correlation=0.95)
+    assert _alarms(world, 60) <= 60 * ALPHA  # 7 when days are taken to be independent
+    [column] = world.make(0)[0].features
+    cells = day_cells(column)
+    assert variation(cells, Ruler(column, "number", cells.sum(axis=0))).blocks < 20
+
+
+def test_a_window_like_some_days_of_the_reference_is_no_news() -> None:
+    """Three of sixty days were odd: days of their kind are as likely as that, whatever a smooth tail says."""
+    for seed in (1, 2, 3):
+        calm, odd = (World(columns=1, missing=0.0).make(seed, shift=shift) for shift in (0.0, 0.5))
+        [column], [seen] = calm[0].features, odd[1]
+        counts = list(column.counts)
+        for day in (4, 24, 44):
+            counts[day] = seen.counts
+        none = (0,) * len(counts)
+        profile = replace(calm[0], features=(replace(column, counts=tuple(counts), below=none, above=none),))
+        [number, _] = assess(profile, [replace(seen, below=0, above=0)], alpha=0.003)
+        assert number.p_value >= 3 / 60

@@ -11,6 +11,8 @@ from stk_ml.artifact.schema import FeatureField, FeatureSchema
 from stk_ml.contracts import Interval
 from stk_ml.model_policies import MonitorSpec
 from stk_ml.monitor_state import ColumnVerdict, MonitorVerdict, PerformanceFinding, QualityFinding
+from stk_ml.monitoring import budget as budgets
+from stk_ml.monitoring.joint import Joint
 from stk_ml.monitoring.judge import Judge, reason
 from stk_ml.monitoring.reference import Reference
 from stk_ml.monitoring.windows import Window
@@ -46,7 +48,15 @@ def history(days: int, seasons: bool = False) -> Profile:
 
 
 def judged(
-    profile: Profile, day: datetime, histograms: tuple[Histogram, ...], weight: float = 1.0, **checks: Any
+    profile: Profile,
+    day: datetime,
+    histograms: tuple[Histogram, ...],
+    weight: float = 1.0,
+    *,
+    spec: MonitorSpec = MonitorSpec(),  # noqa: B008
+    budget: budgets.Budget | None = None,
+    past: tuple[MonitorVerdict, ...] = (),
+    **checks: Any,
 ) -> MonitorVerdict:
     class Document:
         schema = FeatureSchema((FeatureField("celsius", "number"),))
@@ -55,7 +65,7 @@ def judged(
     reference = Reference(document, profile, {"celsius": weight})
     start = day.timestamp()
     window = Window(start, start + DAY, SERVED, histograms[0].rows, histograms)
-    return Judge("weather", MonitorSpec(), lambda _: reference, **checks)(window, None, ())[0]
+    return Judge("weather", spec, lambda _: reference, **checks)(window, budget, past)[0]
 
 
 def now(mean: float, *, below: int = 0, above: int = 0) -> tuple[Histogram, ...]:
@@ -123,3 +133,31 @@ def test_what_people_are_told() -> None:
     assert told.endswith(" and 2 more.")
     assert "unused" not in told
     assert "together they tell the rows apart: x, y" in reason("drift", (), apart=("x", "y"), rows=9)
+
+
+def test_with_a_joint_view_each_takes_half_of_the_chance_of_a_false_alarm() -> None:
+    asked: list[float] = []
+
+    def joint(*arguments: Any) -> Joint:
+        asked.append(arguments[-1])
+        return Joint("stable", Interval(0.5, 0.4, 0.6), 0.5, (), 0.54)
+
+    verdict = judged(history(60), JANUARY, now(10.0), joint=joint)
+    end = JANUARY + timedelta(days=1)
+    assert asked == [budgets.level(budgets.Budget(), end, per_year=1.0, window_days=1.0) / 2]
+    assert verdict.joint == "stable"
+    assert judged(history(60), JANUARY, now(10.0)).joint is None
+
+
+def test_a_new_model_alarms_again_about_what_moved_for_the_old_one_too() -> None:
+    hot, silent = now(30.0), budgets.Budget(armed=False)
+    for digest, alarm in ((SERVED.digest, False), ("cd" * 32, True)):
+        before = MonitorVerdict("weather", 1, digest, "eta", "v1", "", "", 4000, "drift")
+        assert judged(history(60), JANUARY, hot, budget=silent, past=(before,)).alarm == alarm
+
+
+def test_a_window_of_fewer_rows_than_the_file_asks_for_tells_nothing() -> None:
+    hot = now(30.0)
+    assert judged(history(60), JANUARY, hot, spec=MonitorSpec(min_rows=hot[0].rows - 1)).answer == "drift"
+    few = judged(history(60), JANUARY, hot, spec=MonitorSpec(min_rows=4001))
+    assert (few.answer, few.alarm, few.columns[0].answer) == ("insufficient", False, "insufficient")

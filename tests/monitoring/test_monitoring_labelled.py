@@ -47,11 +47,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return artifact, folder / "telemetry"
 
 
-def label(reader: LocalLogReader, ledger: LabelLedger, delay: float) -> None:
-    """Labels that fit the scores, known so many days after their predictions."""
-    made = queries.predictions(reader, "late-parcel", START, START + DAYS * DAY)
+def label(
+    reader: LocalLogReader, ledger: LabelLedger, delay: float, *, days: int = DAYS, turned: float = np.inf
+) -> None:
+    """Labels that fit the scores, known so many days after their predictions; they contradict them from a time on."""
+    made = queries.predictions(reader, "late-parcel", START, START + days * DAY)
     times = made.column("time").cast("int64").to_numpy() / 1e6 + delay * DAY
     late = np.random.default_rng(0).random(made.num_rows) < made.column("score").to_numpy()
+    late ^= times - delay * DAY >= turned
     known = pa.array((times * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC"))
     table = pa.table({"prediction_id": made.column("row_id"), "outcome": late.astype(float), "known_time": known})
     ledger.record(table, now=datetime.fromtimestamp(START + 100 * DAY, UTC))
@@ -100,3 +103,38 @@ def test_a_model_that_nobody_measured_is_not_watched(world: tuple[Path, Path], t
     check = LabelledPerformance(reader, "late-parcel", ledger, lambda _: {}, min_rows=100)
     *_, last = LogWindows(reader, "late-parcel", DAY)(START, START + DAYS * DAY)
     assert check(last, Reference.load(artifact), ()) == ()
+
+
+def test_estimates_are_graded_by_the_labels_of_their_windows(world: tuple[Path, Path], tmp_path: Path) -> None:
+    artifact, log = world
+    reader, ledger, reference = LocalLogReader(log), LabelLedger(tmp_path), Reference.load(artifact)
+    label(reader, ledger, delay=0.5)
+    check = LabelledPerformance(reader, "late-parcel", ledger, lambda _: MEASURED, min_rows=100)
+    past: list[MonitorVerdict] = []
+    for window in LogWindows(reader, "late-parcel", DAY)(START, START + DAYS * DAY):
+        found = check(window, reference, past)
+        ends = iso(window.start), iso(window.end)
+        digest = unseal(artifact)[1]
+        past.append(MonitorVerdict("late-parcel", 1, digest, "", "", *ends, 300, "stable", performance=found))
+    estimated = [finding for finding in found if finding.source == "estimated"]
+    assert estimated
+    assert not [finding.muted for finding in estimated if "graded on" in finding.muted]
+
+
+def test_what_became_worse_late_shows_in_the_newest_block(tmp_path: Path) -> None:
+    artifact = train(tmp_path)
+    traffic, days = Traffic(artifact, tmp_path / "log"), 44
+    for day in range(days):
+        traffic.day(day, rows=150)
+    reader, ledger = LocalLogReader(tmp_path / "log"), LabelLedger(tmp_path / "labels")
+    label(reader, ledger, delay=0.1, days=days, turned=START + 28 * DAY)
+    check = LabelledPerformance(reader, "late-parcel", ledger, lambda _: {"auc": MEASURED["auc"]}, min_rows=100)
+    *_, last = LogWindows(reader, "late-parcel", DAY)(START, START + days * DAY)
+    first = MonitorVerdict("late-parcel", 1, unseal(artifact)[1], "", "", iso(START), iso(START + DAY), 150, "stable")
+    found = check(last, Reference.load(artifact), [first])
+    late = [finding for finding in found if finding.since]
+    assert {finding.since for finding in late} == {iso(START + 28 * DAY)}
+    assert {finding.source for finding in late} == {"measured", "corrected"}
+    assert all(finding.worse and finding.value.value < 0.5 for finding in late)
+    whole = [finding for finding in found if not finding.since and finding.source == "measured"]
+    assert [finding.value.value > 0.5 for finding in whole] == [True]

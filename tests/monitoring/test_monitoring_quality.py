@@ -5,9 +5,10 @@ import pytest
 
 from stk_ml.artifact.profile import ColumnProfile, Profile
 from stk_ml.artifact.schema import FeatureField, FeatureSchema
+from stk_ml.monitoring import units
 from stk_ml.monitoring.arrivals import Span
-from stk_ml.monitoring.quality import Facts, Window, assess
-from stk_ml.telemetry.histogram import FeatureBins
+from stk_ml.monitoring.quality import Days, Facts, Window, assess
+from stk_ml.telemetry.histogram import FeatureBins, Histogram
 
 DAY = 86400.0
 CARRIERS = ("AA", "DL", "UA", "WN")
@@ -348,3 +349,54 @@ def test_a_reference_without_days_still_sees_large_jumps(world):
     matrix[:600, 0] = np.nan
     profile = replace(profile, score=replace(profile.score, counts=()))
     assert _checks(assess(profile, SCHEMA, (), world.window(matrix), now=0.0)) == [("missing", "km")]
+
+
+def test_a_rate_that_wanders_from_day_to_day_may_go_a_little_further():
+    rows = np.full(40, 1000.0)
+    wandering, steady = Days.of(rows * np.tile([0.02, 0.3], 20), rows), Days.of(rows * 0.3, rows)
+    assert not wandering.jump(0.36, 1000)
+    assert steady.jump(0.7, 1000)
+
+
+@pytest.fixture(scope="module")
+def shares():
+    """Days of a share between 0 and 1."""
+    rng, edges = np.random.default_rng(0), np.linspace(0, 1, 21)
+    days = np.array([np.histogram(rng.beta(4, 2, 500), edges)[0] for _ in range(30)], float)
+    return edges, np.pad(days, ((0, 0), (1, 1))), rng.beta(4, 2, 2000)
+
+
+def _changed(shares, values):
+    edges, days, _ = shares
+    counts = np.histogram(values, edges)[0].tolist()
+    below, above = int((values < edges[0]).sum()), int((values > edges[-1]).sum())
+    return units.changed(edges, days, Histogram("share", "number", tuple(counts), below, above, 0, 0, 0), values[:50])
+
+
+@pytest.mark.parametrize("factor", [1.609344, 1.852, 2.54, 3.6])
+def test_a_share_does_not_come_in_miles(shares, factor):
+    edges, days, values = shares
+    assert _changed(shares, values / factor) == ""
+    wider = np.histogram(values * 12 / factor, edges * 12)[0].tolist()
+    told = units.changed(edges * 12, days, Histogram("km", "number", tuple(wider), 0, 0, 0, 0, 0))
+    assert "divided by" in told, "what is no share does"
+
+
+def test_a_share_does_come_in_per_cent(shares):
+    assert "lie above 1" in _changed(shares, shares[2] * 100)
+    edges, rng = np.geomspace(1e-4, 1, 21), np.random.default_rng(0)
+    days = np.pad(rng.multinomial(500, np.full(20, 0.05), size=30), ((0, 0), (1, 1))).astype(float)
+    values = 10 ** rng.uniform(-4, 0, 2000) * 100
+    assert "multiplied by 100 (percent)" in _changed((edges, days, None), values)
+
+
+def test_values_that_differ_within_one_bin_are_not_frozen(world):
+    """Freight at its highest: most rows share the widest bin, and only their values tell."""
+    matrix = world.day()
+    edges = np.array(world.profile.features[0].edges)
+    matrix[:, 0] = np.random.default_rng(0).uniform(edges[-2] + 1, edges[-1] - 1, ROWS)
+    window = world.window(matrix, scores=world.scores(world.day()))
+    for sample, frozen in ((matrix[:30, 0], False), (np.full(30, matrix[0, 0]), True), (np.full(30, np.nan), True)):
+        found = _checks(_assess(world, window, facts=Facts(samples={"km": sample})))
+        assert (("frozen", "km") in found) == frozen
+    assert ("frozen", "km") in _checks(_assess(world, window))

@@ -493,7 +493,7 @@ def test_a_schedule_that_cannot_be_read_is_listed_beside_the_others(write: Calla
     write(CRON.replace("daily", "other") + "'0 6 * * *'\n" + TAIL, "other")
     ended(stk(folder, "apply"))
     next(folder.rglob("daily/schedule.json")).with_name("last.json").write_text("{")
-    shown = ended(stk(folder, "list"))
+    shown = ended(stk(folder, "list", COLUMNS="200"))
     assert "unreadable" in shown
     assert "other" in shown
     assert "T06:00" in shown

@@ -381,11 +381,13 @@ class Governor(RuleBasedStateMachine):
         assert len(keys) == len(set(keys))
 
     def teardown(self) -> None:
-        """Nothing more comes in but sound, calm windows: it comes to rest."""
+        """Nothing more comes in but sound, calm windows: it comes to rest, later after a clock that was far ahead."""
         self.tell(*(Alert(alert.key, "resolved", iso(self.now)) for alert in self.alerts))
-        for _ in range(12):
+        for _ in range(400):
             self.now += 10 * DAY
             self.tell(verdict(self.now, "calm", digest=str(self.digest) * 64))
+            if policy.status(self.state, self.spec, self.now) == "resting":
+                break
         assert policy.status(self.state, self.spec, self.now) == "resting"
         assert policy.decide(self.state, self.spec, self.now).action == "rest"
 
