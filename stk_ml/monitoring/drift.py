@@ -141,7 +141,7 @@ def assess(
         ...        Histogram("score", "score", (201, 99), 0, 0, 0, 0, 0)]
         >>> found = assess(profile, now, alpha=0.01)
         >>> [(column.name, column.answer, column.aspect, round(column.effect.value, 2)) for column in found]
-        [('km', 'drift', 'distribution', 0.36), ('score', 'insufficient', 'distribution', 0.0)]
+        [('km', 'drift', 'distribution', 0.36), ('score', 'stable', 'distribution', 0.0)]
         >>> overall(found)
         'drift'
     """

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from schedule_rigs import CRON, JOB, TAIL, at
 
 from stk_ml.orchestration.local import LocalRunner
+from stk_ml.orchestration.scheduler import Schedules
 
 EXAMPLES = Path(__file__).parent / "pipelines"
 #: Scripts of their steps, not modules with doctests.
@@ -42,3 +44,32 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def runner(tmp_path: Path) -> LocalRunner:
     return LocalRunner(tmp_path / "cache")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes the text of a schedule beside a pipeline that it may run."""
+    (tmp_path / "pipelines" / "schedules").mkdir(parents=True)
+    (tmp_path / "stk.toml").write_text('[project]\nname = "clock"\n[profile.laptop]\n')
+    (tmp_path / "pipelines" / "job.yml").write_text(JOB)
+
+    def write(text: str, name: str = "daily") -> Path:
+        file = tmp_path / "pipelines" / "schedules" / f"{name}.yml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def daily(write: Callable[[str], Path], tmp_path: Path) -> Schedules:
+    """A schedule for 6:00 each day, applied on 1 November at noon."""
+    schedules = Schedules(tmp_path / ".stk" / "schedules")
+    schedules.apply(write(CRON + "'0 6 * * *'\n" + TAIL), now=at("2026-11-01T12:00"))
+    return schedules
+
+
+@pytest.fixture
+def due(daily: Schedules, tmp_path: Path) -> Path:
+    """The folder of a project whose schedule has been due for long."""
+    return tmp_path

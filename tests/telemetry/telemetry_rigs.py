@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +23,17 @@ from stk_ml.telemetry.protocol import Batch, Event, Source
 
 SOURCE = Source("eta", "v3", "flight-delay", 3, "ab12", "w1")
 KINDS = ("air", "rail", "road", "sea")
+
+
+def looks_while(work: Callable[[], None]) -> Iterator[int]:
+    """Numbers of the looks that somebody takes while ``work`` is done in another thread; its failure is raised."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        for look in itertools.count(1):
+            if done.done():
+                break
+            yield look
+        done.result()
 
 
 def column(name: str, edges: Iterable[float] = (), categories: Iterable[str] = ()) -> ColumnProfile:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from telemetry_rigs import looks_while
 
 from stk_ml.errors import TelemetryError
 from stk_ml.telemetry import files
@@ -197,31 +198,19 @@ def test_readers_count_every_row_once_while_files_are_written_and_merged(
     folder: Path, log: ParquetPredictionLog
 ) -> None:
     write(log, 0, 20)
-    finished = threading.Event()
-    written, failures = [20], []
+    written, looks = [20], 0
 
     def write_and_merge() -> None:
-        try:
-            for turn in range(12):
-                write(log, written[0], 10, NOON + turn * 100)
-                written[0] += 10
-                compact(folder, NOON + HOUR)
-        except Exception as error:
-            failures.append(error)
-        finally:
-            finished.set()
+        for turn in range(12):
+            write(log, written[0], 10, NOON + turn * 100)
+            written[0] += 10
+            compact(folder, NOON + HOUR)
 
-    thread = threading.Thread(target=write_and_merge)
-    thread.start()
-    looks = 0
-    while not finished.is_set():
+    for looks in looks_while(write_and_merge):  # noqa: B007
         before = written[0]
         found = numbers(log)
         assert found == list(range(len(found)))
         assert len(found) >= before
-        looks += 1
-    thread.join()
-    assert not failures
     assert looks > 2
     assert numbers(log) == list(range(140))
 

@@ -1,133 +1,36 @@
+"""Each question to the log, answered as a recount in plain Python answers it."""
+
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from telemetry_rigs import SOURCE, bins_of, matrix_of
+from telemetry_rigs import SOURCE, bins_of
+from telemetry_written import (
+    END,
+    MODEL,
+    PREDICTIONS,
+    START,
+    Written,
+    stretches,
+    summed,
+    unpacked,
+)
 
 from stk_ml.errors import TelemetryError, UsageError
 from stk_ml.telemetry import latency, queries
-from stk_ml.telemetry.compaction import compact
 from stk_ml.telemetry.flusher import Flusher
 from stk_ml.telemetry.histogram import Histogram
 from stk_ml.telemetry.local import ParquetPredictionLog
 from stk_ml.telemetry.local_reader import LocalLogReader
-from stk_ml.telemetry.protocol import Batch, Event, Metric, Request, Source
+from stk_ml.telemetry.protocol import Batch, Event
 from stk_ml.telemetry.recorder import Recorder
-
-#: 2026-03-01, 22:00 UTC: the log goes past midnight.
-START = 1_772_402_400.0
-END = START + 8 * 3600
-MODEL = SOURCE.model
-PREDICTIONS = "stk.predictions"
-HOSTILE = 'v3" or true or "" == "\\'
-SOURCES = (
-    SOURCE,
-    replace(SOURCE, worker="w2"),
-    replace(SOURCE, deployment="v4", version=4),
-    replace(SOURCE, deployment="v5", version=5, shadow=True),
-    replace(SOURCE, endpoint="other", digest="cd34"),
-    replace(SOURCE, model="churn", deployment=HOSTILE),
-)
-
-
-class Written:
-    """A log on disk and, in memory, all that was written to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.batches = folder, list[Batch]()
-        self.reader = LocalLogReader(folder)
-
-    def write(self, batch: Batch, log: ParquetPredictionLog) -> None:
-        log.write(batch)
-        self.batches.append(batch)
-
-    def events(self, name: str, since: float = START, until: float = END, **about: str) -> list[Event]:
-        found = [event for batch in self.batches for event in batch.events if event.name == name]
-        return [event for event in found if since < event.time <= until and told(event, about)]
-
-    def metrics(self, name: str, since: float = START, until: float = END, **about: str) -> list[Metric]:
-        found = [metric for batch in self.batches for metric in batch.metrics if metric.name == name]
-        return [metric for metric in found if since < metric.time <= until and told(metric, about)]
-
-    def requests(self, request_id: str) -> list[Request]:
-        return [request for batch in self.batches for request in batch.requests if request.id == request_id]
-
-
-def told(row: Event | Metric, about: dict[str, str]) -> bool:
-    about = {"shadow": "false", **about}
-    return all(row.properties.get(key) == value for key, value in about.items() if value != "any")
-
-
-def record(written: Written, source: Source, generator: np.random.Generator) -> None:
-    """Windows of uneven length by the real recorder, with whatever a day brings."""
-    now = [START]
-    recorder = Recorder(source, bins_of(), sample=0.2, clock=lambda: now[0])
-    log = ParquetPredictionLog(written.folder, worker=source.worker)
-    end, request = START, 0
-    while end < END:
-        end = min(end + float(generator.choice([600.0, 1800.0, 3600.0])), END)
-        for now[0] in sorted(generator.uniform(end - 500, end, generator.integers(0, 6)).tolist()):
-            request_id, rows = f"{source.deployment}-{source.worker}-{request}", int(generator.integers(1, 30))
-            request += 1
-            status, reason = [(200, ""), (200, ""), (422, "rows"), (503, "busy")][generator.integers(0, 4)]
-            recorder.request(request_id, "/score", status, float(generator.exponential(0.01)), reason)
-            row_ids = [f"row {place} ü\"'" for place in range(rows)] if request % 3 else []
-            if rows == 1:
-                recorder.row(request_id, "", matrix_of(1, generator)[0], float(generator.random()))
-            else:
-                recorder.rows(request_id, row_ids, matrix_of(rows, generator), generator.random(rows))
-            recorder.count("cast", "km", 2)
-        now[0] = end
-        written.write(recorder.drain(end), log)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """Six recorders' logs: the first day's files are merged, and some that were replaced are still there."""
-    written = Written(tmp_path_factory.mktemp("log"))
-    generator = np.random.default_rng(5)
-    for source in SOURCES:
-        record(written, source, generator)
-    before = {path: path.read_bytes() for path in written.folder.rglob("*.parquet")}
-    assert compact(written.folder, START + 2.5 * 3600) > 10
-    left_behind = [path for path in before if not path.exists()][::3]
-    assert left_behind
-    for path in left_behind:
-        path.write_bytes(before[path])
-    return written
-
-
-def stretches(every: float) -> Iterator[tuple[float, float]]:
-    start = START
-    while start < END:
-        yield start, min(start + every, END)
-        start += every
-
-
-def summed(events: list[Event]) -> dict[str, Histogram]:
-    """Histograms by column, added up in plain Python."""
-    cells: dict[tuple[str, str], Any] = {}
-    for event in events:
-        about = event.properties
-        row = [int(about[name]) for name in ("below", "above", "missing", "other", "unseen")]
-        row += json.loads(about["counts"])
-        key = about["feature"], about["kind"]
-        cells[key] = np.add(cells[key], row) if key in cells else np.array(row)
-    return {
-        name: Histogram(name, kind, tuple(row[5:].tolist()), *row[:5].tolist()) for (name, kind), row in cells.items()
-    }
-
 
 SCOPES = [
     {"digest": "ab12"},
@@ -201,20 +104,6 @@ def test_scores_are_added_up(written: Written) -> None:
         assert window.total == pytest.approx(sum(metric.sum for metric in metrics), rel=1e-12)
         assert window.squares == pytest.approx(sum(float(m.properties["squares"]) for m in metrics), rel=1e-12)
         assert (window.low, window.high) == (min(m.min for m in metrics), max(m.max for m in metrics))
-
-
-def unpacked(events: list[Event]) -> list[tuple[str, str, int, float, int, str]]:
-    rows = []
-    for event in events:
-        about = event.properties
-        start = np.datetime64(about["window_start"].removesuffix("Z"), "us").astype(int)
-        ids, scores, times = (json.loads(about[name]) for name in ("ids", "scores", "times"))
-        row_ids = json.loads(about.get("row_ids", "null")) or [""] * len(ids)
-        for cells in zip(ids, row_ids, times, scores, strict=True):
-            request_id, row_id, milliseconds, score = cells
-            at = int(start) + milliseconds * 1000
-            rows.append((request_id, row_id, at, score, int(about["version"]), about["deployment"]))
-    return sorted(rows)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -376,79 +265,3 @@ def test_a_request_with_an_odd_id_is_found(tmp_path: Path, request_id: str) -> N
     ParquetPredictionLog(tmp_path).write(recorder.drain(START + 10))
     found = queries.prediction(LocalLogReader(tmp_path), request_id)
     assert Counter(row["source"] for row in found) == {"prediction": 2, "row": 2, "request": 1}
-
-
-def test_a_hostile_name_asks_for_nothing_else(written: Written) -> None:
-    mine = queries.histograms(written.reader, "churn", START, END, deployment=HOSTILE)
-    (total,) = summed(written.events("stk.histogram", model="churn", kind="score")).values()
-    assert mine[0].rows == total.rows
-    for name in ("model", "deployment", "endpoint", "digest"):
-        scope: dict[str, Any] = {name: 'x" or true //'} if name != "model" else {}
-        model = 'x" or true //' if name == "model" else MODEL
-        assert queries.predictions(written.reader, model, START, END, **scope).num_rows == 0
-    with pytest.raises(UsageError):
-        queries.predictions(written.reader, "m\n| take 1", START, END)
-
-
-def test_an_absent_log_answers_with_nothing(tmp_path: Path) -> None:
-    reader = LocalLogReader(tmp_path / "absent")
-    ask = (reader, MODEL, START, END)
-    for query in (queries.histograms, queries.requests, queries.scores, queries.counted, queries.volume):
-        assert query(*ask) == []
-    assert queries.predictions(*ask).num_rows == 0
-    assert queries.sampled_rows(*ask) == queries.dropped(*ask) == queries.prediction(reader, "r") == []
-    assert not (tmp_path / "absent").exists()
-
-
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    log = ParquetPredictionLog(tmp_path)
-    log.write(Batch((Event(START, "stk.row", {"model": MODEL}),)))
-    (path,) = tmp_path.rglob("*.parquet")
-    path.write_bytes(b"PAR1 no more")
-    with pytest.raises(TelemetryError, match="AppEvents cannot be read"):
-        queries.sampled_rows(LocalLogReader(tmp_path), MODEL, START - 1, START)
-
-
-def test_properties_that_are_not_ours_do_no_harm(written: Written, tmp_path: Path) -> None:
-    shutil.copytree(written.folder, tmp_path / "log")
-    before = queries.histograms(LocalLogReader(tmp_path / "log"), MODEL, START, END, digest="ab12")
-    odd = ({}, {"model": MODEL}, {"model": MODEL, "shadow": "false", "digest": "ab12", "counts": "[1,"}, {"model": "["})
-    events = tuple(Event(START + 60, name, about) for about in odd for name in ("stk.histogram", "mine", "stk.row"))
-    ParquetPredictionLog(tmp_path / "log").write(Batch(events))
-    after = queries.histograms(LocalLogReader(tmp_path / "log"), MODEL, START, END, digest="ab12")
-    assert after == before
-
-
-def test_events_of_each_name_lie_apart(written: Written) -> None:
-    """A reader of histograms need not even unpack the predictions, in fresh and in merged files."""
-    files = list(written.folder.rglob("AppEvents/*/*.parquet"))
-    assert any(".merged" in path.name for path in files)
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            place = file.schema_arrow.get_field_index("Name")
-            for group in range(file.num_row_groups):
-                statistics = file.metadata.row_group(group).column(place).statistics
-                assert statistics.min == statistics.max
-
-
-def test_drift_and_quality_are_read_without_a_look_at_the_predictions(written: Written, tmp_path: Path) -> None:
-    """The bytes of all predictions are destroyed, and nobody who asks for anything else takes notice."""
-    shutil.copytree(written.folder, tmp_path / "log")
-    for path in (tmp_path / "log").rglob("AppEvents/*/*.parquet"):
-        content = bytearray(path.read_bytes())
-        metadata = pq.read_metadata(path)
-        name, place = map(metadata.schema.to_arrow_schema().get_field_index, ("Name", "Properties"))
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            if group.column(name).statistics.min == PREDICTIONS:
-                chunk = group.column(place)
-                start = chunk.dictionary_page_offset or chunk.data_page_offset
-                content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
-        path.write_bytes(content)
-    ask = (LocalLogReader(tmp_path / "log"), MODEL, START, END)
-    found = queries.histograms(*ask, digest="ab12")
-    assert found == queries.histograms(written.reader, *ask[1:], digest="ab12")
-    for query in (queries.sampled_rows, queries.counted, queries.volume, queries.dropped):
-        assert query(*ask) == query(written.reader, *ask[1:])
-    assert queries.sampled_rows(*ask, most=20) == queries.sampled_rows(written.reader, *ask[1:], most=20)
-    with pytest.raises(TelemetryError, match="cannot be read"):
-        queries.predictions(*ask)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from telemetry_rigs import SOURCE
+from telemetry_rigs import SOURCE, looks_while
 
 from stk_ml import model_spec
 from stk_ml.errors import DeclarationError
@@ -219,30 +219,18 @@ def test_a_merge_is_killed_again_and_again_and_no_count_is_lost_or_counted_twice
 
 
 def test_readers_see_every_count_once_while_files_are_written_and_merged(tmp_path: Path) -> None:
-    log, finished = ParquetPredictionLog(tmp_path), threading.Event()
-    written, failures = [0], []
+    log, written, looks = ParquetPredictionLog(tmp_path), [0], 0
 
     def write_and_merge() -> None:
-        try:
-            for turn in range(10):
-                for place in range(10):
-                    log.write(Batch((event(START + 30.0 * (place + 10 * turn + 1), [1]),)))
-                    written[0] += 1
-                compact(tmp_path, START + 2 * HOUR)
-        except Exception as error:
-            failures.append(error)
-        finally:
-            finished.set()
+        for turn in range(10):
+            for place in range(10):
+                log.write(Batch((event(START + 30.0 * (place + 10 * turn + 1), [1]),)))
+                written[0] += 1
+            compact(tmp_path, START + 2 * HOUR)
 
-    thread = threading.Thread(target=write_and_merge)
-    thread.start()
-    looks = 0
-    while not finished.is_set():
+    for looks in looks_while(write_and_merge):  # noqa: B007
         before = written[0]
         assert before <= total(tmp_path) <= written[0] + 1
-        looks += 1
-    thread.join()
-    assert not failures
     assert looks > 2
     assert total(tmp_path) == 100
 
